@@ -1,0 +1,181 @@
+//! The signed batch: one participant's signature over a header that commits to every operation. Bytes are archived as
+//! received and never re-serialised; whatever is hashed or verified here is a slice of what arrived.
+
+use crate::codec::{self, Domain};
+use crate::ops::Op;
+use crate::reject::Reject;
+use crate::types::{ChainId, Hash32, KeyId, ParticipantId};
+use alloc::vec::Vec;
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::ops::Range;
+
+/// Format version of everything in this crate.
+pub const FORMAT: u16 = 1;
+/// Largest batch in bytes.
+pub const MAX_BATCH_BYTES: usize = 1 << 20;
+/// Most operations of a batch.
+pub const MAX_BATCH_OPS: usize = 4096;
+/// A batch expires at most this long after the time of the block that holds it.
+pub const MAX_BATCH_LIFE_MS: u64 = 10 * 60 * 1000;
+
+/// What is signed.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct BatchHeader {
+    /// [`FORMAT`].
+    pub format: u16,
+    /// Which ledger.
+    pub chain_id: ChainId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// With which of its keys.
+    pub key_id: KeyId,
+    /// No block whose time is at or after this may hold the batch.
+    pub expires_at_ms: u64,
+    /// Number of operations.
+    pub n_ops: u32,
+    /// Merkle root over the operations' bytes, see [`codec::merkle_root`].
+    pub ops_root: Hash32,
+}
+
+/// A batch whose bytes were decoded and whose header matches its operations. The signature is not verified yet.
+#[derive(Clone, Debug)]
+pub struct DecodedBatch {
+    /// BLAKE3 over all the bytes.
+    pub hash: Hash32,
+    /// The signed header.
+    pub header: BatchHeader,
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// Where each operation's bytes are.
+    pub op_ranges: Vec<Range<u32>>,
+    /// The signature: 64 bytes.
+    pub signature: [u8; 64],
+    /// BLAKE3 of what the signature covers.
+    pub signing_digest: [u8; 32],
+}
+
+/// A batch whose signature was verified with the key its header names.
+#[derive(Clone, Debug)]
+pub struct CheckedBatch(DecodedBatch);
+
+impl core::ops::Deref for CheckedBatch {
+    type Target = DecodedBatch;
+    fn deref(&self) -> &DecodedBatch {
+        &self.0
+    }
+}
+
+impl DecodedBatch {
+    /// Verifies the signature with `public_key` (Ed25519, strict).
+    ///
+    /// # Errors
+    /// [`Reject::BadSignature`] if it does not verify or the key is no point.
+    pub fn verify(self, public_key: &[u8]) -> Result<CheckedBatch, Reject> {
+        codec::verify_ed25519(public_key, &self.signing_digest, &self.signature)?;
+        Ok(CheckedBatch(self))
+    }
+
+    /// Takes a batch as verified that was verified before, on this machine, with the same key and the same hash.
+    ///
+    /// # Correctness
+    /// The caller must have kept (public key, batch hash) from an earlier successful [`Self::verify`], or hold the batch inside a
+    /// block whose commit certificate it verified.
+    #[must_use]
+    pub const fn assume_verified(self) -> CheckedBatch {
+        CheckedBatch(self)
+    }
+}
+
+/// Layout: header ‖ per operation (u32 length ‖ bytes) ‖ 64 bytes of signature. All integers little-endian.
+///
+/// # Errors
+/// A 1xxx reject that names what is wrong with the bytes. Sizes are bounded before anything is allocated.
+pub fn decode_batch(bytes: &[u8], chain: &ChainId) -> Result<DecodedBatch, Reject> {
+    if bytes.len() > MAX_BATCH_BYTES {
+        return Err(Reject::TooLarge);
+    }
+    let mut rest = bytes;
+    let header = codec::decode_prefix::<BatchHeader>(&mut rest)?;
+    if header.format != FORMAT {
+        return Err(Reject::UnsupportedFormat);
+    }
+    if header.chain_id != *chain {
+        return Err(Reject::WrongChain);
+    }
+    let n_ops = usize::try_from(header.n_ops).map_err(|_| Reject::TooManyOps)?;
+    if n_ops == 0 {
+        return Err(Reject::EmptyBatch);
+    }
+    if n_ops > MAX_BATCH_OPS {
+        return Err(Reject::TooManyOps);
+    }
+    let header_len = bytes.len().saturating_sub(rest.len());
+    let signing_digest = codec::hash(Domain::BatchHeader, bytes.get(..header_len).ok_or(Reject::Malformed)?).0;
+    let mut ops = Vec::with_capacity(n_ops.min(rest.len() / 8));
+    let mut op_ranges = Vec::with_capacity(ops.capacity());
+    let mut leaves = Vec::with_capacity(ops.capacity());
+    for _ in 0..n_ops {
+        let length = codec::decode_prefix::<u32>(&mut rest)?;
+        let op_bytes = codec::take(&mut rest, length)?;
+        let end = u32::try_from(bytes.len().saturating_sub(rest.len())).map_err(|_| Reject::TooLarge)?;
+        ops.push(codec::decode::<Op>(op_bytes)?);
+        op_ranges.push(end.saturating_sub(length)..end);
+        leaves.push(codec::merkle_leaf(op_bytes));
+    }
+    let signature: [u8; 64] = codec::take(&mut rest, 64)?.try_into().map_err(|_| Reject::Malformed)?;
+    if !rest.is_empty() {
+        return Err(Reject::TrailingBytes);
+    }
+    if ops.last().is_some_and(|op| op.linked) {
+        return Err(Reject::LinkUnterminated);
+    }
+    if codec::merkle_root(&leaves) != header.ops_root {
+        return Err(Reject::OpsRootMismatch);
+    }
+    Ok(DecodedBatch { hash: codec::hash(Domain::Batch, bytes), header, ops, op_ranges, signature, signing_digest })
+}
+
+/// Builds the exact bytes of a batch; `sign` gets the digest that the signature covers.
+///
+/// # Errors
+/// [`Reject::EmptyBatch`], [`Reject::TooManyOps`], [`Reject::LinkUnterminated`] or [`Reject::TooLarge`].
+pub fn encode_batch(
+    chain: &ChainId,
+    participant: ParticipantId,
+    key_id: KeyId,
+    expires_at_ms: u64,
+    ops: &[Op],
+    sign: impl FnOnce(&[u8; 32]) -> [u8; 64],
+) -> Result<Vec<u8>, Reject> {
+    if ops.is_empty() {
+        return Err(Reject::EmptyBatch);
+    }
+    if ops.len() > MAX_BATCH_OPS {
+        return Err(Reject::TooManyOps);
+    }
+    if ops.last().is_some_and(|op| op.linked) {
+        return Err(Reject::LinkUnterminated);
+    }
+    let encoded: Vec<Vec<u8>> = ops.iter().map(codec::encode).collect();
+    let leaves: Vec<Hash32> = encoded.iter().map(|op| codec::merkle_leaf(op)).collect();
+    let header = BatchHeader {
+        format: FORMAT,
+        chain_id: *chain,
+        participant,
+        key_id,
+        expires_at_ms,
+        n_ops: u32::try_from(ops.len()).map_err(|_| Reject::TooManyOps)?,
+        ops_root: codec::merkle_root(&leaves),
+    };
+    let mut bytes = codec::encode(&header);
+    let digest = codec::hash(Domain::BatchHeader, &bytes).0;
+    for op in &encoded {
+        bytes.extend_from_slice(&u32::try_from(op.len()).map_err(|_| Reject::TooLarge)?.to_le_bytes());
+        bytes.extend_from_slice(op);
+    }
+    bytes.extend_from_slice(&sign(&digest));
+    if bytes.len() > MAX_BATCH_BYTES {
+        return Err(Reject::TooLarge);
+    }
+    Ok(bytes)
+}

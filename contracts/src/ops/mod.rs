@@ -1,0 +1,5 @@
+//! The operations: their bytes in [`body`], their meaning in one file per machine.
+
+mod body;
+
+pub use body::*;
