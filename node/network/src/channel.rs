@@ -1,0 +1,79 @@
+//! The push channels and the protocol names on the wire.
+
+use libp2p::StreamProtocol;
+
+/// A stream of one-way frames with its own substream, queue and receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Channel {
+    /// Votes, proposals and their parts: small and urgent.
+    Consensus,
+    /// Signed batches on their way to every node: large, and fetched by request when lost.
+    Batches,
+    /// Status, cosignatures and other small news, of which the latest counts.
+    Control,
+}
+
+impl Channel {
+    /// Every channel, in the order of [`Channel::index`].
+    pub const ALL: [Self; 3] = [Self::Consensus, Self::Batches, Self::Control];
+
+    /// The name in protocol names, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consensus => "consensus",
+            Self::Batches => "batches",
+            Self::Control => "control",
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Consensus => 0,
+            Self::Batches => 1,
+            Self::Control => 2,
+        }
+    }
+}
+
+/// What a substream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Push(Channel),
+    Request,
+}
+
+/// The protocol names of one chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Protocols {
+    push: [StreamProtocol; 3],
+    request: StreamProtocol,
+}
+
+impl Protocols {
+    /// `chain_id_hex` must be checked before: it becomes part of a protocol name.
+    pub(crate) fn new(chain_id_hex: &str) -> Self {
+        let name = |what: &str| {
+            StreamProtocol::try_from_owned(format!("/anji/{chain_id_hex}/{what}/1"))
+                .expect("the name starts with a slash")
+        };
+        Self { push: Channel::ALL.map(|channel| name(channel.name())), request: name("request") }
+    }
+
+    pub(crate) fn name(&self, purpose: Purpose) -> &StreamProtocol {
+        match purpose {
+            Purpose::Push(channel) => &self.push[channel.index()],
+            Purpose::Request => &self.request,
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<StreamProtocol> {
+        self.push.iter().chain([&self.request]).cloned().collect()
+    }
+
+    pub(crate) fn purpose(&self, name: &StreamProtocol) -> Option<Purpose> {
+        if *name == self.request {
+            return Some(Purpose::Request);
+        }
+        Channel::ALL.into_iter().find(|channel| self.push[channel.index()] == *name).map(Purpose::Push)
+    }
+}
