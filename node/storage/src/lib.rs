@@ -1,1 +1,30 @@
-//! Under construction.
+//! What a node keeps on disk: the block file, which is the write-ahead log, and the state derived from it.
+//!
+//! Bodies and certificates are synced to the block file before anything is told ([`BlockFile`]). Entries, indexes and log
+//! tiles live in RocksDB with its own log off ([`Store`], [`Reader`]); after a crash they are at an older executed height and
+//! execution replays the blocks past it. Deleting `state/` loses nothing. Nothing here judges a block or an operation.
+//! Read [`blocks`] for the file format, [`columns`] for the state's, [`open`] for what start-up checks.
+#![deny(missing_docs)]
+
+pub mod blocks;
+pub mod columns;
+mod commit;
+pub mod error;
+mod folder;
+pub mod open;
+mod reader;
+mod state;
+mod sums;
+mod tiles;
+
+pub use blocks::{Block, BlockFile, Proposal};
+pub use columns::{BatchReceipts, BlockRecord, Latest, OpRow};
+pub use commit::{BlockCommit, EntryBuffer, Store};
+pub use error::{AppendError, CommitError, OpenError, ReadError};
+pub use open::{Opened, ReadOnly, StoreOptions, Verify};
+pub use reader::{DiskUsage, Known, Reader, RecentBatch};
+
+/// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.
+///
+/// History: 1, the founding format.
+pub const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,1 @@
+//! The data folder: `STORE` names format and chain, `LOCK` keeps a second process out.

@@ -1,0 +1,1 @@
+//! RocksDB: options, column families, opening.

@@ -1,0 +1,1 @@
+//! The log tree over the stored tiles.
