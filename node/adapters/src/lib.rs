@@ -1,1 +1,3 @@
-//! Under construction.
+//! Adapters: what stands between a participant's systems and its node.
+pub mod keys;
+pub mod settings;
