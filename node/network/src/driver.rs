@@ -129,6 +129,7 @@ impl Driver {
             }
         }
         self.shared.metrics.connected.set(0);
+        self.shared.metrics.open_connections.set(0);
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // An error means that it has just gone.
@@ -151,6 +152,7 @@ impl Driver {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.shared.metrics.open_connections.dec();
                 if let Some(link) = self.links.get_mut(&peer_id) {
                     let cause = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
                     tracing::debug!(peer = %link.peer.name, %connection_id, cause, "connection closed");
@@ -181,6 +183,7 @@ impl Driver {
     }
 
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        self.shared.metrics.open_connections.inc();
         let Some(link) = self.links.get_mut(&peer) else { return };
         let dialled_by_us = endpoint.is_dialer();
         if dialled_by_us {

@@ -131,7 +131,8 @@ impl<S> Link<S> {
         if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
             let outbound = &mut connection.outbound[channel.index()];
             if matches!(outbound, Outbound::Opening) {
-                *outbound = Outbound::Open(stream);
+                // An open substream would hold a connection that is to drain.
+                *outbound = if connection.keep_alive { Outbound::Open(stream) } else { Outbound::Closed };
             }
         }
         self.advance()
@@ -213,7 +214,7 @@ impl<S> Connection<S> {
         self.retired.cancel();
         self.retired = self.alive.child_token();
         for outbound in &mut self.outbound {
-            // A negotiation under way ends as an open substream that is used if the connection is needed again.
+            // A negotiation under way cannot be called back; its end decides, see `on_opened`.
             if !matches!(outbound, Outbound::Opening) {
                 *outbound = Outbound::Closed;
             }
@@ -332,6 +333,20 @@ mod tests {
         assert_eq!(n_writes(&open_all(&mut link, 2)), 3);
         assert_eq!(link.session, Some(1));
         assert!(matches!(link.on_closed(id(2))[..], [Action::Disconnected]));
+    }
+
+    #[test]
+    fn a_substream_that_opens_on_a_connection_let_go_is_dropped() {
+        let mut link = link();
+        establish(&mut link, 1, false);
+        establish(&mut link, 2, true);
+        open_all(&mut link, 2);
+        assert!(link.on_opened(id(1), Channel::Consensus, "late").is_empty());
+        assert!(matches!(link.connections[0].outbound[0], Outbound::Closed));
+        // Needed again, it opens what is closed; the two negotiations still under way are not repeated.
+        let actions = link.on_closed(id(2));
+        let opens = actions.iter().filter(|action| matches!(action, Action::Open(other, _) if *other == id(1)));
+        assert_eq!(opens.count(), 1);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) rtt_seconds: Family<Labels, Seconds>,
     pub(crate) violations: Counters,
     pub(crate) connections: Counters,
+    pub(crate) open_connections: Gauge,
     pub(crate) refused_connections: Counter,
     pub(crate) failed_dials: Counters,
     pub(crate) requests: Counters,
@@ -42,6 +43,7 @@ impl Metrics {
             rtt_seconds: Family::default(),
             violations: Counters::default(),
             connections: Counters::default(),
+            open_connections: Gauge::default(),
             refused_connections: Counter::default(),
             failed_dials: Counters::default(),
             requests: Counters::default(),
@@ -59,6 +61,7 @@ impl Metrics {
         to.register("rtt_seconds", "Last ping round trip", m.rtt_seconds);
         to.register("violations", "Connections cut because the peer broke the protocol", m.violations);
         to.register("connections", "Connections established", m.connections);
+        to.register("open_connections", "Connections established and not closed yet", m.open_connections);
         to.register("refused_connections", "Connections refused after the handshake", m.refused_connections);
         to.register("failed_dials", "Dials that failed", m.failed_dials);
         to.register("requests", "Our requests by result", m.requests);
