@@ -171,7 +171,7 @@ impl Limits {
     }
 }
 
-/// Above this the substreams of one connection would pass what yamux allows.
+/// Each slot may hold an answer; more would be no bound at all.
 const MAX_REQUESTS: usize = 256;
 
 fn check_length(what: &str, bytes: usize) -> Result<(), String> {

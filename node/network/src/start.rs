@@ -27,6 +27,10 @@ use futures::StreamExt;
 const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 /// Handshakes under way; outsiders can take these, but not what we dial ourselves.
 const MAX_PENDING_INCOMING: u32 = 64;
+/// Yamux lets receive windows grow to 1 GiB a connection, less 256 KiB for each substream it would allow, and libp2p
+/// offers no other way to lower that. This leaves 64 MiB to grow by: what a peer can make us hold while the application
+/// does not read. How many substreams there really are is bounded by the link, the request slots and the negotiations.
+const MAX_SUBSTREAMS: usize = 4096 - 256;
 const COMMANDS: usize = 1024;
 const REPORTS: usize = 256;
 const PEER_EVENTS: usize = 64;
@@ -142,8 +146,7 @@ fn build_swarm(config: &Config) -> Result<Swarm<Behaviour>, Error> {
     let limits = &config.limits;
 
     let mut mux = yamux::Config::default();
-    // Three push substreams, twice while connections change over, ping, and requests: those we serve and those we refuse.
-    mux.set_max_num_streams(32 + 2 * limits.inbound_requests_per_peer);
+    mux.set_max_num_streams(MAX_SUBSTREAMS);
     let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1)
         .authenticate(noise::Config::new(&keypair).map_err(|error| Error::Identity(error.to_string()))?)
