@@ -2,6 +2,7 @@
 //! received and never re-serialised; whatever is hashed or verified here is a slice of what arrived.
 
 use crate::codec::{self, Domain};
+use crate::entity::{Key, Participant};
 use crate::ops::Op;
 use crate::reject::Reject;
 use crate::types::{ChainId, Hash32, KeyId, ParticipantId};
@@ -17,6 +18,9 @@ pub const MAX_BATCH_BYTES: usize = 1 << 20;
 pub const MAX_BATCH_OPS: usize = 4096;
 /// A batch expires at most this long after the time of the block that holds it.
 pub const MAX_BATCH_LIFE_MS: u64 = 10 * 60 * 1000;
+
+/// Bytes of an operation before its body: the id and the `linked` flag.
+const OP_PREFIX_BYTES: usize = 17;
 
 /// What is signed.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -46,6 +50,8 @@ pub struct DecodedBatch {
     pub header: BatchHeader,
     /// The operations.
     pub ops: Vec<Op>,
+    /// BLAKE3 of each operation's body bytes as received: what the duplicate rule compares.
+    pub body_hashes: Vec<Hash32>,
     /// Where each operation's bytes are.
     pub op_ranges: Vec<Range<u32>>,
     /// The signature: 64 bytes.
@@ -86,6 +92,34 @@ impl DecodedBatch {
     }
 }
 
+/// The key `key_id` of `participant` if it may sign at ledger time `time_ms`. Admission asks with the state it has, the
+/// executor asks again at block time.
+///
+/// # Errors
+/// [`Reject::UnknownKey`] or [`Reject::KeyNotValid`].
+pub fn find_key(participant: &Participant, key_id: KeyId, time_ms: u64) -> Result<&Key, Reject> {
+    let key = participant.keys.iter().find(|key| key.key_id == key_id).ok_or(Reject::UnknownKey)?;
+    let revoked = key.revoked_at_ms.is_some_and(|revoked_at_ms| time_ms >= revoked_at_ms);
+    if revoked || time_ms < key.valid_from_ms || time_ms >= key.valid_until_ms {
+        return Err(Reject::KeyNotValid);
+    }
+    Ok(key)
+}
+
+/// Whether a batch with this expiry may be in a block of this time.
+///
+/// # Errors
+/// [`Reject::BatchExpired`] or [`Reject::ExpiryTooFar`].
+pub const fn check_expiry(expires_at_ms: u64, block_time_ms: u64) -> Result<(), Reject> {
+    if expires_at_ms <= block_time_ms {
+        return Err(Reject::BatchExpired);
+    }
+    if expires_at_ms > block_time_ms.saturating_add(MAX_BATCH_LIFE_MS) {
+        return Err(Reject::ExpiryTooFar);
+    }
+    Ok(())
+}
+
 /// Layout: header ‖ per operation (u32 length ‖ bytes) ‖ 64 bytes of signature. All integers little-endian.
 ///
 /// # Errors
@@ -114,11 +148,15 @@ pub fn decode_batch(bytes: &[u8], chain: &ChainId) -> Result<DecodedBatch, Rejec
     let mut ops = Vec::with_capacity(n_ops.min(rest.len() / 8));
     let mut op_ranges = Vec::with_capacity(ops.capacity());
     let mut leaves = Vec::with_capacity(ops.capacity());
+    let mut body_hashes = Vec::with_capacity(ops.capacity());
     for _ in 0..n_ops {
         let length = codec::decode_prefix::<u32>(&mut rest)?;
         let op_bytes = codec::take(&mut rest, length)?;
         let end = u32::try_from(bytes.len().saturating_sub(rest.len())).map_err(|_| Reject::TooLarge)?;
-        ops.push(codec::decode::<Op>(op_bytes)?);
+        let op = codec::decode::<Op>(op_bytes)?;
+        op.body.check_fields()?;
+        ops.push(op);
+        body_hashes.push(codec::hash(Domain::OpBody, op_bytes.get(OP_PREFIX_BYTES..).ok_or(Reject::Malformed)?));
         op_ranges.push(end.saturating_sub(length)..end);
         leaves.push(codec::merkle_leaf(op_bytes));
     }
@@ -132,13 +170,22 @@ pub fn decode_batch(bytes: &[u8], chain: &ChainId) -> Result<DecodedBatch, Rejec
     if codec::merkle_root(&leaves) != header.ops_root {
         return Err(Reject::OpsRootMismatch);
     }
-    Ok(DecodedBatch { hash: codec::hash(Domain::Batch, bytes), header, ops, op_ranges, signature, signing_digest })
+    Ok(DecodedBatch {
+        hash: codec::hash(Domain::Batch, bytes),
+        header,
+        ops,
+        body_hashes,
+        op_ranges,
+        signature,
+        signing_digest,
+    })
 }
 
 /// Builds the exact bytes of a batch; `sign` gets the digest that the signature covers.
 ///
 /// # Errors
-/// [`Reject::EmptyBatch`], [`Reject::TooManyOps`], [`Reject::LinkUnterminated`] or [`Reject::TooLarge`].
+/// [`Reject::EmptyBatch`], [`Reject::TooManyOps`], [`Reject::LinkUnterminated`], [`Reject::TooLarge`] or what
+/// [`crate::ops::OpBody::check_fields`] finds.
 pub fn encode_batch(
     chain: &ChainId,
     participant: ParticipantId,
@@ -156,6 +203,7 @@ pub fn encode_batch(
     if ops.last().is_some_and(|op| op.linked) {
         return Err(Reject::LinkUnterminated);
     }
+    ops.iter().try_for_each(|op| op.body.check_fields())?;
     let encoded: Vec<Vec<u8>> = ops.iter().map(codec::encode).collect();
     let leaves: Vec<Hash32> = encoded.iter().map(|op| codec::merkle_leaf(op)).collect();
     let header = BatchHeader {

@@ -465,6 +465,73 @@ pub struct OpRecord {
     pub receipt: crate::entry::Receipt,
 }
 
+impl Payment {
+    /// What is still held: neither captured nor released.
+    ///
+    /// # Errors
+    /// [`crate::Reject::HoldMismatch`] where more was captured and released than held.
+    pub fn remaining(&self) -> Result<Amount, crate::Reject> {
+        let rest = self.held.checked_sub(self.captured).and_then(|rest| rest.checked_sub(self.released));
+        rest.ok_or(crate::Reject::HoldMismatch)
+    }
+
+    /// What may still be given back: captured, less refunds accepted or posted, less chargebacks.
+    ///
+    /// # Errors
+    /// [`crate::Reject::HeadroomBroken`] where more was promised back than captured.
+    pub fn refund_headroom(&self) -> Result<Amount, crate::Reject> {
+        let rest = self.captured.checked_sub(self.refund_reserved).and_then(|rest| rest.checked_sub(self.charged_back));
+        rest.ok_or(crate::Reject::HeadroomBroken)
+    }
+
+    /// From when on ledger time alone changes the payment, if it will.
+    #[must_use]
+    pub const fn due_at_ms(&self) -> Option<u64> {
+        match self.status {
+            PaymentStatus::Requested => Some(self.answer_by_ms),
+            PaymentStatus::Held | PaymentStatus::PartCaptured => Some(self.capture_by_ms),
+            PaymentStatus::Declined | PaymentStatus::Captured | PaymentStatus::Voided | PaymentStatus::Expired => None,
+        }
+    }
+
+    /// Who took the order.
+    #[must_use]
+    pub const fn acquirer(&self) -> ParticipantId {
+        self.id.0.participant
+    }
+}
+
+impl Mandate {
+    /// From when on ledger time alone changes the mandate, if it will.
+    #[must_use]
+    pub const fn due_at_ms(&self) -> Option<u64> {
+        match self.status {
+            MandateStatus::Proposed | MandateStatus::Active | MandateStatus::Suspended => Some(self.expires_at_ms),
+            MandateStatus::Revoked | MandateStatus::Expired => None,
+        }
+    }
+
+    /// Who proposed the link.
+    #[must_use]
+    pub const fn acquirer(&self) -> ParticipantId {
+        self.id.0.participant
+    }
+}
+
+impl Position {
+    /// Holds plus the net debit over all unsettled windows; `None` if it exceeds every range.
+    #[must_use]
+    pub fn exposure(&self) -> Option<u128> {
+        self.holds.wide().checked_add(self.unsettled_debits.saturating_sub(self.unsettled_credits))
+    }
+
+    /// The liquidity that is there.
+    #[must_use]
+    pub const fn cover(&self) -> u128 {
+        self.liquidity.credits_posted.saturating_sub(self.liquidity.debits_posted)
+    }
+}
+
 impl Entity {
     /// The key this state belongs to.
     #[must_use]
@@ -487,17 +554,8 @@ impl Entity {
     #[must_use]
     pub fn due_at_ms(&self) -> Option<u64> {
         match self {
-            Self::Mandate(it) => match it.status {
-                MandateStatus::Proposed | MandateStatus::Active | MandateStatus::Suspended => Some(it.expires_at_ms),
-                MandateStatus::Revoked | MandateStatus::Expired => None,
-            },
-            Self::Payment(it) => match it.status {
-                PaymentStatus::Requested => Some(it.answer_by_ms),
-                PaymentStatus::Held | PaymentStatus::PartCaptured => Some(it.capture_by_ms),
-                PaymentStatus::Declined | PaymentStatus::Captured | PaymentStatus::Voided | PaymentStatus::Expired => {
-                    None
-                }
-            },
+            Self::Mandate(it) => it.due_at_ms(),
+            Self::Payment(it) => it.due_at_ms(),
             Self::Participant(_)
             | Self::Line(_)
             | Self::Refund(_)

@@ -1,6 +1,8 @@
 //! The numbered business answers. A number is never reused or redefined; a retired one stays, marked retired.
 //! Ranges: 1xxx malformed or badly signed, 2xxx not permitted, 3xxx identity, 4xxx debtor side, 5xxx creditor side,
-//! 9xxx would break an invariant (raises an alarm). Judged in this order wherever several apply.
+//! 9xxx would break an invariant (raises an alarm). Of several that apply, the answer is the first in this order: the signer
+//! (2001, 2003, 2004); the scene and the currency (2007, 2008); what is named must exist (3xxx); the party (2002, 2010);
+//! the state of the thing acted upon; then by number. Each file of `ops/` reads in that order.
 
 use borsh::{BorshDeserialize, BorshSerialize, io};
 use core::fmt;
@@ -130,6 +132,7 @@ rejects! {
     LiquidityInUse = 5014, false, "the withdrawal would leave less liquidity than the exposure needs";
     FeesAboveAmount = 5015, false, "the fees would exceed the amount";
     RefundAboveCap = 5016, true, "the acquirer's exposure would exceed its cap or liquidity cover";
+    TooManyCaptures = 5017, false, "a payment takes at most 100 captures";
 
     UnbalancedPosting = 9001, false, "a posting would not balance";
     Overflow = 9002, false, "a sum would exceed its range";
@@ -142,6 +145,14 @@ rejects! {
 }
 
 impl Reject {
+    /// Whether an operation refused with this code has used up its id. A malformed or badly signed operation has not,
+    /// nor one that only an id rule or a partner of its linked chain stopped.
+    #[must_use]
+    pub const fn consumes_id(self) -> bool {
+        self.code() >= 2000
+            && !matches!(self, Self::IdConflict | Self::IdTooOld | Self::IdTooNew | Self::LinkedOpFailed)
+    }
+
     /// Whether the code reports a would-be broken invariant and must wake an operator.
     #[must_use]
     pub const fn is_alarm(self) -> bool {

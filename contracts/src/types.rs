@@ -1,6 +1,7 @@
 //! Identifiers, amounts and times: one type per idea, so that a wrong argument does not compile.
 //! Nothing here reads a clock or draws a random number. Encoding: borsh, see `proto/FORMAT.md`.
 
+use crate::reject::Reject;
 use alloc::string::String;
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
@@ -191,6 +192,34 @@ impl Amount {
         }
     }
 
+    /// `self + other`.
+    ///
+    /// # Errors
+    /// [`Reject::Overflow`].
+    pub const fn plus(self, other: Self) -> Result<Self, Reject> {
+        match self.checked_add(other) {
+            Some(sum) => Ok(sum),
+            None => Err(Reject::Overflow),
+        }
+    }
+
+    /// `self - other`.
+    ///
+    /// # Errors
+    /// [`Reject::NegativeBalance`].
+    pub const fn minus(self, other: Self) -> Result<Self, Reject> {
+        match self.checked_sub(other) {
+            Some(difference) => Ok(difference),
+            None => Err(Reject::NegativeBalance),
+        }
+    }
+
+    /// The amount as the ledger's accounts hold it.
+    #[must_use]
+    pub const fn wide(self) -> u128 {
+        self.0 as u128
+    }
+
     /// Whether the amount is zero.
     #[must_use]
     pub const fn is_zero(self) -> bool {
@@ -274,6 +303,33 @@ impl Scene {
 pub struct SceneSet(pub u16);
 
 impl SceneSet {
+    /// Every scene there is.
+    pub const ALL: Self = Self(
+        Scene::Online.bit()
+            | Scene::MerchantPresented.bit()
+            | Scene::PayerPresented.bit()
+            | Scene::InApp.bit()
+            | Scene::SocialTransfer.bit(),
+    );
+
+    /// The set of these scenes.
+    #[must_use]
+    pub fn of(scenes: &[Scene]) -> Self {
+        Self(scenes.iter().fold(0, |bits, scene| bits | scene.bit()))
+    }
+
+    /// Whether every scene of this set is in `other`.
+    #[must_use]
+    pub const fn is_subset_of(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Whether there is no scene in the set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether `scene` is in the set.
     #[must_use]
     pub const fn contains(self, scene: Scene) -> bool {

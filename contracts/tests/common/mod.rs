@@ -1,0 +1,288 @@
+//! A ledger in memory for the tests: the state as plain maps, a genesis with every role, and short ways to run operations.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use anji_contracts::batch::MAX_BATCH_LIFE_MS;
+use anji_contracts::block::{BlockContext, BlockEffects, BlockExecutor, StateView, Write};
+use anji_contracts::entity::{
+    Entity, EntityKey, Key, Licence, Obligation, OpRecord, Participant, Suite,
+};
+use anji_contracts::entry::{OpResult, Receipt};
+use anji_contracts::fees::{Bearing, founding_schedule};
+use anji_contracts::genesis::{Genesis, GenesisPosition, GenesisValidator, Params};
+use anji_contracts::invariants::Scan;
+use anji_contracts::ops::{Op, OpBody};
+use anji_contracts::types::*;
+use anji_contracts::{CheckedBatch, decode_batch, encode_batch, genesis_writes};
+use ed25519_dalek::{Signer, SigningKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+pub const START_MS: u64 = 1_800_000_000_000;
+pub const HOUR_MS: u64 = 3_600_000;
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+
+pub const ACQUIRER: ParticipantId = ParticipantId(1);
+pub const ISSUER: ParticipantId = ParticipantId(2);
+pub const PROVIDER: ParticipantId = ParticipantId(3);
+pub const CLEARING: ParticipantId = ParticipantId(4);
+pub const CHANNEL: ParticipantId = ParticipantId(5);
+pub const TECHNICAL: ParticipantId = ParticipantId(6);
+pub const REGULATOR: ParticipantId = ParticipantId(7);
+pub const ACQUIRER_2: ParticipantId = ParticipantId(8);
+pub const ISSUER_2: ParticipantId = ParticipantId(9);
+
+pub const SCENES: [Scene; 3] = [Scene::Online, Scene::MerchantPresented, Scene::PayerPresented];
+
+pub fn signing_key(participant: ParticipantId, key_id: u32) -> SigningKey {
+    let mut seed = [7; 32];
+    seed[0] = participant.0 as u8;
+    seed[1] = key_id as u8;
+    SigningKey::from_bytes(&seed)
+}
+
+pub fn genesis() -> Genesis {
+    let participant = |id: ParticipantId, role, name: &str| Participant {
+        id,
+        role,
+        name: name.into(),
+        legal_name: format!("{name} Ltd"),
+        active: true,
+        licence: Licence {
+            number: format!("Z{:04}", id.0),
+            scenes: SceneSet::of(&SCENES),
+            expires_at_ms: START_MS + 1000 * DAY_MS,
+        },
+        keys: vec![Key {
+            key_id: KeyId(1),
+            suite: Suite::Ed25519,
+            public_key: signing_key(id, 1).verifying_key().to_bytes().to_vec(),
+            valid_from_ms: 0,
+            valid_until_ms: u64::MAX,
+            revoked_at_ms: None,
+        }],
+        encryption_key: [id.0 as u8; 32],
+    };
+    let position = |participant| GenesisPosition {
+        participant,
+        cap: Amount(1_000_000_000),
+        liquidity: Amount(1_000_000_000),
+    };
+    Genesis {
+        format: 1,
+        name: "test".into(),
+        salt: [1; 32],
+        time_ms: START_MS - 1000,
+        currency: Currency::CNY,
+        params: Params::default(),
+        participants: vec![
+            participant(ACQUIRER, Role::Acquirer, "wallet"),
+            participant(ISSUER, Role::Issuer, "credit"),
+            participant(PROVIDER, Role::ServiceProvider, "provider"),
+            participant(CLEARING, Role::Clearing, "clearing"),
+            participant(CHANNEL, Role::FeePayee, "channel"),
+            participant(TECHNICAL, Role::FeePayee, "technical"),
+            participant(REGULATOR, Role::Regulator, "regulator"),
+            participant(ACQUIRER_2, Role::Acquirer, "wallet2"),
+            participant(ISSUER_2, Role::Issuer, "credit2"),
+        ],
+        validators: vec![GenesisValidator {
+            participant: ACQUIRER,
+            public_key: signing_key(ACQUIRER, 99).verifying_key().to_bytes(),
+            power: 1,
+        }],
+        schedules: vec![founding_schedule(Bearing::OnTop, ScheduleVersion(1), 0, PROVIDER, CHANNEL, TECHNICAL)],
+        positions: vec![position(ACQUIRER), position(ISSUER), position(ACQUIRER_2), position(ISSUER_2)],
+    }
+}
+
+/// The state as plain maps.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryView {
+    pub entities: BTreeMap<EntityKey, Entity>,
+    pub records: BTreeMap<ScopedId, OpRecord>,
+    pub due: BTreeSet<(u64, EntityKey)>,
+}
+
+impl StateView for MemoryView {
+    type Error = Infallible;
+
+    fn entity(&self, key: &EntityKey) -> Result<Option<Entity>, Infallible> {
+        Ok(self.entities.get(key).cloned())
+    }
+
+    fn op_record(&self, id: &ScopedId) -> Result<Option<OpRecord>, Infallible> {
+        Ok(self.records.get(id).cloned())
+    }
+
+    fn due(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, EntityKey)>, Infallible> {
+        Ok(self.due.iter().take_while(|(due, _)| *due <= until_ms).take(limit).copied().collect())
+    }
+
+    fn obligations(&self, window: WindowId) -> Result<Vec<Obligation>, Infallible> {
+        let of_window = self.entities.values().filter_map(|entity| match entity {
+            Entity::Obligation(it) if it.window == window => Some(it.clone()),
+            _ => None,
+        });
+        Ok(of_window.collect())
+    }
+}
+
+impl MemoryView {
+    pub fn put(&mut self, write: &Write) {
+        assert_eq!(write.key, write.state.key());
+        self.entities.insert(write.key, write.state.clone());
+    }
+
+    /// Replaces a state behind the ledger's back.
+    pub fn forge(&mut self, state: Entity) {
+        if let Some(due) = self.entities.get(&state.key()).and_then(Entity::due_at_ms) {
+            self.due.remove(&(due, state.key()));
+        }
+        if let Some(due) = state.due_at_ms() {
+            self.due.insert((due, state.key()));
+        }
+        self.entities.insert(state.key(), state);
+    }
+
+    pub fn apply(&mut self, effects: &BlockEffects) {
+        effects.begin.iter().for_each(|write| self.put(write));
+        for batch in &effects.batches {
+            batch.writes.iter().for_each(|write| self.put(write));
+            for (id, record) in &batch.op_records {
+                assert!(self.records.insert(*id, record.clone()).is_none(), "an id was consumed twice");
+            }
+        }
+        effects.hot.iter().for_each(|write| self.put(write));
+        for due in &effects.due_removed {
+            assert!(self.due.remove(due), "a due time was taken away that was not there");
+        }
+        for due in &effects.due_added {
+            assert!(self.due.insert(*due), "a due time was added twice");
+        }
+        let index: BTreeSet<_> =
+            self.entities.values().filter_map(|it| Some((it.due_at_ms()?, it.key()))).collect();
+        assert_eq!(self.due, index, "the due index is not what the entities say");
+    }
+
+    /// Every sum recomputed from all entities.
+    pub fn scan(&self) -> Vec<String> {
+        let mut scan = Scan::new(self.entities.values().filter_map(|it| match it {
+            Entity::Schedule(it) => Some(it.clone()),
+            _ => None,
+        }));
+        self.entities.values().for_each(|it| scan.add(it));
+        scan.finish().iter().map(ToString::to_string).collect()
+    }
+}
+
+/// A running ledger.
+#[derive(Clone)]
+pub struct World {
+    pub view: MemoryView,
+    pub chain: ChainId,
+    pub params: Params,
+    pub height: u64,
+    pub now_ms: u64,
+    pub next_id: u128,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(&genesis())
+    }
+
+    pub fn with(genesis: &Genesis) -> Self {
+        let mut view = MemoryView::default();
+        view.apply(&genesis_writes(genesis).expect("the test genesis is good"));
+        assert_eq!(view.scan(), Vec::<String>::new());
+        Self {
+            view,
+            chain: genesis.chain_id(),
+            params: genesis.params.clone(),
+            height: 0,
+            now_ms: START_MS,
+            next_id: 1,
+        }
+    }
+
+    pub fn context(&self) -> BlockContext {
+        BlockContext {
+            height: self.height + 1,
+            time_ms: self.now_ms,
+            params: self.params.clone(),
+            currency: Currency::CNY,
+        }
+    }
+
+    pub fn new_id(&mut self) -> OpId {
+        self.next_id += 1;
+        OpId::new(self.now_ms, self.next_id)
+    }
+
+    pub fn batch_bytes(&self, signer: ParticipantId, ops: &[Op]) -> Vec<u8> {
+        let sign = |digest: &[u8; 32]| signing_key(signer, 1).sign(digest).to_bytes();
+        encode_batch(&self.chain, signer, KeyId(1), self.now_ms + MAX_BATCH_LIFE_MS, ops, sign)
+            .expect("the test batch is well formed")
+    }
+
+    pub fn batch(&self, signer: ParticipantId, ops: &[Op]) -> CheckedBatch {
+        let bytes = self.batch_bytes(signer, ops);
+        decode_batch(&bytes, &self.chain).expect("what was encoded decodes").assume_verified()
+    }
+
+    /// Runs one block and keeps what it did.
+    pub fn block(&mut self, batches: &[CheckedBatch]) -> BlockEffects {
+        let effects = self.try_block(batches);
+        assert_eq!(effects.broken, None);
+        effects
+    }
+
+    pub fn try_block(&mut self, batches: &[CheckedBatch]) -> BlockEffects {
+        let mut executor = BlockExecutor::begin(&self.view, self.context()).unwrap();
+        for batch in batches {
+            executor.apply_batch(batch).unwrap();
+        }
+        let effects = executor.finish().unwrap();
+        self.view.apply(&effects);
+        self.height += 1;
+        effects
+    }
+
+    /// Runs one batch in a block of its own.
+    pub fn run_ops(&mut self, signer: ParticipantId, ops: &[Op]) -> Vec<Receipt> {
+        let batch = self.batch(signer, ops);
+        self.block(&[batch]).batches.remove(0).receipts
+    }
+
+    /// Runs one operation under a fresh id; gives the result.
+    pub fn run(&mut self, signer: ParticipantId, body: OpBody) -> OpResult {
+        let op_id = self.new_id();
+        self.run_ops(signer, &[Op { op_id, linked: false, body }]).remove(0).result
+    }
+
+    /// Runs one operation that must succeed; gives the entity it was about.
+    pub fn done(&mut self, signer: ParticipantId, body: OpBody) -> EntityKey {
+        match self.run(signer, body) {
+            OpResult::Done(key) => key,
+            OpResult::Refused(reject) => panic!("refused: {reject}"),
+        }
+    }
+
+    /// Runs one operation; gives its code, 0 for done.
+    pub fn code(&mut self, signer: ParticipantId, body: OpBody) -> u16 {
+        code(&self.run(signer, body))
+    }
+
+    /// Lets ledger time pass, with an empty block.
+    pub fn pass(&mut self, ms: u64) -> BlockEffects {
+        self.now_ms += ms;
+        self.block(&[])
+    }
+}
+
+pub fn code(result: &OpResult) -> u16 {
+    match result {
+        OpResult::Done(_) => 0,
+        OpResult::Refused(reject) => reject.code(),
+    }
+}
