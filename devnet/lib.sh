@@ -64,7 +64,7 @@ anji_rocksdb() {
     {
       grep -A1 '^name = "librocksdb-sys"' Cargo.lock
       grep '^rocksdb =' Cargo.toml
-      cat .cargo/config.toml
+      grep rustflags .cargo/config.toml
       g++ -dumpfullversion
       uname -m
     } | sha256sum | cut -c1-16
