@@ -45,24 +45,24 @@ const WEB: &[Scene] = &[Scene::Online, Scene::InApp];
 const BOTH: &[Scene] = &[Scene::Online, Scene::MerchantPresented, Scene::PayerPresented];
 
 const TRADES: &[Trade] = &[
-    Trade { category: 5411, low: 350, high: 48_000, scenes: IN_STORE },   // groceries
+    Trade { category: 5411, low: 350, high: 48_000, scenes: IN_STORE }, // groceries
     Trade { category: 5812, low: 1_800, high: 90_000, scenes: IN_STORE }, // restaurants
-    Trade { category: 5814, low: 600, high: 12_000, scenes: BOTH },       // fast food
-    Trade { category: 4111, low: 100, high: 3_000, scenes: IN_STORE },    // local transport
-    Trade { category: 5732, low: 4_900, high: 500_000, scenes: BOTH },    // electronics
-    Trade { category: 5651, low: 3_900, high: 200_000, scenes: BOTH },    // clothing
-    Trade { category: 5912, low: 550, high: 36_000, scenes: IN_STORE },   // pharmacies
-    Trade { category: 5942, low: 990, high: 40_000, scenes: WEB },        // books
-    Trade { category: 7832, low: 2_500, high: 16_000, scenes: WEB },      // cinemas
-    Trade { category: 4814, low: 1_000, high: 30_000, scenes: WEB },      // telephone credit
+    Trade { category: 5814, low: 600, high: 12_000, scenes: BOTH },     // fast food
+    Trade { category: 4111, low: 100, high: 3_000, scenes: IN_STORE },  // local transport
+    Trade { category: 5732, low: 4_900, high: 500_000, scenes: BOTH },  // electronics
+    Trade { category: 5651, low: 3_900, high: 200_000, scenes: BOTH },  // clothing
+    Trade { category: 5912, low: 550, high: 36_000, scenes: IN_STORE }, // pharmacies
+    Trade { category: 5942, low: 990, high: 40_000, scenes: WEB },      // books
+    Trade { category: 7832, low: 2_500, high: 16_000, scenes: WEB },    // cinemas
+    Trade { category: 4814, low: 1_000, high: 30_000, scenes: WEB },    // telephone credit
     Trade { category: 5541, low: 10_000, high: 60_000, scenes: IN_STORE }, // fuel
-    Trade { category: 5815, low: 1, high: 9_800, scenes: WEB },           // digital goods
+    Trade { category: 5815, low: 1, high: 9_800, scenes: WEB },         // digital goods
 ];
 /// Orders that are held first and captured later.
 const HOLD_TRADES: &[Trade] = &[
-    Trade { category: 7011, low: 18_000, high: 420_000, scenes: WEB },  // hotels
-    Trade { category: 7512, low: 15_000, high: 250_000, scenes: WEB },  // car rental
-    Trade { category: 5311, low: 5_000, high: 320_000, scenes: WEB },   // shipped in parts
+    Trade { category: 7011, low: 18_000, high: 420_000, scenes: WEB }, // hotels
+    Trade { category: 7512, low: 15_000, high: 250_000, scenes: WEB }, // car rental
+    Trade { category: 5311, low: 5_000, high: 320_000, scenes: WEB },  // shipped in parts
 ];
 
 struct Maker {
@@ -227,10 +227,7 @@ impl Maker {
                 vec![Step::new(Action::Refund(first)), Step::new(Action::Refund(amount - first))]
             }
             2 => vec![full.twist(Twist::Fails), Step::new(Action::Refund(part))],
-            3 => vec![
-                Step::new(Action::Refund(part)),
-                Step::new(Action::Refund(amount - part + 1)).refused(5008),
-            ],
+            3 => vec![Step::new(Action::Refund(part)), Step::new(Action::Refund(amount - part + 1)).refused(5008)],
             _ => vec![Step::new(Action::Refund(part))],
         }
     }
