@@ -78,17 +78,20 @@ impl From<&pb::FeeSchedule> for Schedule {
     }
 }
 
-/// The two windows the demo was played in, as closed.
-pub(crate) type Windows = [pb::Window; 2];
+/// The windows that each act was played in, as closed. One each, unless ledger time closed one on the way.
+pub(crate) type Windows = [Vec<pb::Window>; 2];
 
 /// Judges the run. `run_dir` holds the pid files of the network's processes.
 pub(crate) async fn judge(play: &Arc<Play>, network: &Network, windows: &Windows) -> Result<Summary> {
     let mut checks = vec![stories(play), refusals(play)];
     let (payments, ends, fees) = payments(play, windows).await;
     checks.extend([ends, fees, lines(play).await, founding(&play.schedule)]);
-    for (act, window) in windows.iter().enumerate() {
-        checks.push(window_nets(play, window, act));
-        checks.push(Check::from_result(format!("the nets of window {} add up to zero", window.id), adds_up(window)));
+    for (act, of_act) in windows.iter().enumerate() {
+        checks.push(act_nets(play, of_act, act));
+        for window in of_act {
+            checks
+                .push(Check::from_result(format!("the nets of window {} add up to zero", window.id), adds_up(window)));
+        }
     }
     let problems = play.issuer.problems();
     checks.push(Check::from_problems("the issuer's desk had no trouble", &problems, "no trouble".to_owned()));
@@ -205,10 +208,11 @@ fn same_end(order: &crate::orders::Order, payment: &pb::Payment, windows: &Windo
     ensure!(payment.refund_reserved == end.refunded, "{} is still reserved for refunds", payment.refund_reserved);
     ensure!(payment.n_refunds == end.n_refunds, "{} refunds instead of {}", payment.n_refunds, end.n_refunds);
     ensure!(payment.held == payment.captured + payment.released, "money is still held");
-    for (act, window) in windows.iter().enumerate() {
+    for (act, of_act) in windows.iter().enumerate() {
         let before = if act == 0 { 0 } else { expected(order, act - 1).captured };
-        let here: u64 = payment.captures.iter().filter(|leg| leg.window == window.id).map(|leg| leg.amount).sum();
-        ensure!(here == expected(order, act).captured - before, "{here} captured in window {}", window.id);
+        let here = payment.captures.iter().filter(|leg| of_act.iter().any(|window| window.id == leg.window));
+        let here: u64 = here.map(|leg| leg.amount).sum();
+        ensure!(here == expected(order, act).captured - before, "{here} captured in the windows of act {}", act + 1);
     }
     Ok(())
 }
@@ -271,21 +275,28 @@ fn adds_up(window: &pb::Window) -> Result<String> {
     Ok(format!("{} nets", nets.len()))
 }
 
-fn window_nets(play: &Play, window: &pb::Window, act: usize) -> Check {
+fn act_nets(play: &Play, windows: &[pb::Window], act: usize) -> Check {
     let compare = || {
-        let mut got = parse_nets(window)?;
+        let mut got: BTreeMap<u32, i128> = BTreeMap::new();
+        for window in windows {
+            for (who, net) in parse_nets(window)? {
+                *got.entry(who).or_default() += net;
+            }
+        }
         let mut wanted = nets(&play.orders, &play.schedule, play.parties, act);
         got.retain(|_, net| *net != 0);
         wanted.retain(|_, net| *net != 0);
         ensure!(got == wanted, "the ledger has {got:?}, the book {wanted:?}");
         Ok(got.iter().map(|(who, net)| format!("{who}: {}", yuan(*net))).collect::<Vec<_>>().join(", "))
     };
-    Check::from_result(format!("the nets of window {} equal the book", window.id), compare())
+    let ids = windows.iter().map(|window| window.id.to_string()).collect::<Vec<_>>().join(", ");
+    Check::from_result(format!("the nets of act {} (window {ids}) equal the book", act + 1), compare())
 }
 
 fn show_nets(windows: &Windows, names: &BTreeMap<u32, String>) -> Value {
     windows
         .iter()
+        .flatten()
         .flat_map(|window| {
             window.nets.iter().map(move |it| {
                 json!({"window": window.id, "participant": it.participant,
@@ -340,24 +351,20 @@ pub(crate) fn print_checks(checks: &[Check]) -> bool {
 /// Plays both acts with a window's close after each, then judges.
 pub(crate) async fn run(play: &Arc<Play>, network: &Network) -> Result<Summary> {
     let begin = now_ms();
-    let (open, obligations) = play.clearing.window(0).await?;
-    // What others did before belongs to a window of its own.
-    let mut window = open.id;
-    if obligations.iter().any(|it| it.debits != "0" || it.credits != "0") {
-        play.clearing.close(&play.run, window).await?;
-        window += 1;
-    }
+    // What others did before belongs to windows of its own.
+    let first = play.clearing.close_open(&play.run).await?.id + 1;
     println!("signing up {} shoppers", play.shoppers.len());
     play.sign_up().await?;
     println!("playing {} orders, {} shoppers side by side", play.orders.len(), play.shoppers.len());
     play.act(0).await?;
-    let first = play.clearing.close(&play.run, window).await?;
-    println!("window {window} is closed; what follows nets in window {}", window + 1);
+    let middle = play.clearing.close_open(&play.run).await?.id;
+    println!("window {middle} is closed; what follows nets in the next one");
     play.act(1).await?;
-    let second = play.clearing.close(&play.run, window + 1).await?;
-    println!("window {} is closed; reading everything back", window + 1);
+    let last = play.clearing.close_open(&play.run).await?.id;
+    println!("window {last} is closed; reading everything back");
     let played = u32::try_from(now_ms() - begin).unwrap_or(u32::MAX);
-    let summary = judge(play, network, &[first, second]).await?;
+    let windows = [play.clearing.windows(first..=middle).await?, play.clearing.windows(middle + 1..=last).await?];
+    let summary = judge(play, network, &windows).await?;
     let n_repeats = play.tally().n_repeats;
     print(&summary, f64::from(played) / 1_000.0, n_repeats);
     Ok(summary)

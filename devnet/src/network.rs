@@ -1,9 +1,10 @@
-//! The network that `anji init` laid out in a folder: one folder a node, with the addresses in its `config.toml` and
-//! `adapter.toml` and the tokens of its callers. Reads them, asks every node how it stands, and compares their roots.
+//! The network that `anji init` laid out in a folder: all addresses in `network.json`, and
+//! one folder a node with the tokens of its callers. Reads them, asks every node how it stands, and compares their roots.
 
-use crate::connect::{Adapter, Door, Operator, explain};
+use crate::connect::{Adapter, Door, explain};
 use anji_proto::v1 as pb;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Deserialize;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +13,10 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
+    participant: u32,
     folder: PathBuf,
-    grpc: Door,
+    operator: Door,
+    wallet: Door,
     adapter: Option<Door>,
     /// Every address its processes listen on.
     listens: Vec<(String, SocketAddr)>,
@@ -26,63 +29,62 @@ pub(crate) struct Network {
     pub(crate) nodes: Vec<Node>,
 }
 
-/// Every `listen = "address"` of a config file, with the section it stands in.
-fn listens(config: &toml::Table) -> Result<Vec<(String, SocketAddr)>> {
-    let mut found = Vec::new();
-    for (section, value) in config {
-        if let Some(listen) = value.get("listen").and_then(toml::Value::as_str) {
-            found.push((section.clone(), listen.parse().with_context(|| format!("{section}.listen = {listen}"))?));
-        }
-    }
-    Ok(found)
-}
-
-fn read_toml(file: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.parse().with_context(|| format!("{} is no TOML", file.display()))
-}
-
 fn read_token(folder: &Path, name: &str) -> Result<String> {
     let file = folder.join("tokens").join(format!("{name}.token"));
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.trim().to_owned())
 }
 
-impl Node {
-    fn load(folder: &Path) -> Result<Self> {
-        let config = read_toml(&folder.join("config.toml"))?;
-        let name = config.get("name").and_then(toml::Value::as_str).context("a node without a name")?.to_owned();
-        let mut all: Vec<(String, SocketAddr)> =
-            listens(&config)?.into_iter().map(|(section, address)| (format!("{name} {section}"), address)).collect();
-        let grpc = |listens: &[(String, SocketAddr)], what: &str| {
-            let found = listens.iter().find(|(section, _)| section == what).map(|(_, address)| address.to_string());
-            found.with_context(|| format!("{name} has no {what} address"))
-        };
-        let address = grpc(&all, &format!("{name} grpc"))?;
-        let mut adapter = None;
-        let file = folder.join("adapter.toml");
-        if file.exists() {
-            let found = listens(&read_toml(&file)?)?;
-            adapter = Some(Door { address: grpc(&found, "grpc")?, token: Some(read_token(folder, "wallet")?) });
-            all.extend(found.into_iter().map(|(section, address)| (format!("{name}-adapter {section}"), address)));
-        }
-        let grpc = Door { address, token: Some(read_token(folder, "operator")?) };
-        Ok(Self { name, folder: folder.to_owned(), grpc, adapter, listens: all })
-    }
+/// The part of `network.json` that says where everything is.
+#[derive(Deserialize)]
+struct Summary {
+    nodes: Vec<NodeSummary>,
+}
 
-    fn operator(&self) -> Result<Operator> {
-        self.grpc.operator()
+#[derive(Deserialize)]
+struct NodeSummary {
+    name: String,
+    participant_id: u32,
+    p2p: SocketAddr,
+    grpc: SocketAddr,
+    metrics: SocketAddr,
+    adapter_grpc: Option<SocketAddr>,
+    adapter_metrics: Option<SocketAddr>,
+}
+
+impl Node {
+    fn new(folder: &Path, it: &NodeSummary) -> Result<Self> {
+        let folder = folder.join(&it.name);
+        let door = |address: SocketAddr, token: &str| -> Result<Door> {
+            Ok(Door { address: address.to_string(), token: Some(read_token(&folder, token)?) })
+        };
+        let listens = [
+            ("peers", Some(it.p2p)),
+            ("gRPC", Some(it.grpc)),
+            ("metrics", Some(it.metrics)),
+            ("adapter gRPC", it.adapter_grpc),
+            ("adapter metrics", it.adapter_metrics),
+        ];
+        Ok(Self {
+            name: it.name.clone(),
+            participant: it.participant_id,
+            operator: door(it.grpc, "operator")?,
+            wallet: door(it.grpc, "wallet")?,
+            adapter: it.adapter_grpc.map(|address| door(address, "adapter-wallet")).transpose()?,
+            listens: listens.into_iter().filter_map(|(what, at)| Some((format!("{} {what}", it.name), at?))).collect(),
+            folder,
+        })
     }
 
     async fn status(&self) -> Result<pb::GetStatusResponse> {
-        let mut operator = self.operator()?;
+        let mut operator = self.operator.operator()?;
         let answer = tokio::time::timeout(Duration::from_secs(3), operator.get_status(pb::GetStatusRequest {})).await;
         let answer = answer.map_err(|_| anyhow!("no answer within 3 s"))?;
         Ok(answer.map_err(|status| anyhow!("{}", explain(&status)))?.into_inner())
     }
 
     async fn roots(&self, height: u64) -> Result<pb::GetRootsResponse> {
-        let mut operator = self.operator()?;
+        let mut operator = self.operator.operator()?;
         let answer = operator.get_roots(pb::GetRootsRequest { height }).await;
         Ok(answer.map_err(|status| anyhow!("{}: {}", self.name, explain(&status)))?.into_inner())
     }
@@ -91,15 +93,11 @@ impl Node {
 impl Network {
     /// Reads the folder that `anji init --out` wrote.
     pub(crate) fn load(folder: &Path) -> Result<Self> {
-        let mut nodes = Vec::new();
-        let entries =
-            std::fs::read_dir(folder).with_context(|| format!("there is no network in {}", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.join("config.toml").exists() {
-                nodes.push(Node::load(&path).with_context(|| format!("in {}", path.display()))?);
-            }
-        }
+        let file = folder.join("network.json");
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("there is no network in {}", folder.display()))?;
+        let summary: Summary = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+        let mut nodes = summary.nodes.iter().map(|it| Node::new(folder, it)).collect::<Result<Vec<_>>>()?;
         ensure!(!nodes.is_empty(), "there is no network in {}", folder.display());
         nodes.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Self { folder: folder.to_owned(), nodes })
@@ -109,7 +107,7 @@ impl Network {
     pub(crate) async fn chain_info(&self) -> Result<pb::GetChainInfoResponse> {
         let mut last = anyhow!("there is no node");
         for node in &self.nodes {
-            match node.grpc.wallet()?.get_chain_info(pb::GetChainInfoRequest {}).await {
+            match node.wallet.wallet()?.get_chain_info(pb::GetChainInfoRequest {}).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => last = anyhow!("{}: {}", node.name, explain(&status)),
             }
@@ -118,13 +116,10 @@ impl Network {
     }
 
     /// The adapter of a participant.
-    pub(crate) async fn adapter_of(&self, participant: u32) -> Result<&Door> {
-        for node in self.nodes.iter().filter(|node| node.adapter.is_some()) {
-            if node.status().await.is_ok_and(|status| status.participant == participant) {
-                return node.adapter.as_ref().context("just filtered");
-            }
-        }
-        bail!("no running node with an adapter belongs to participant {participant}")
+    pub(crate) fn adapter_of(&self, participant: u32) -> Result<&Door> {
+        let found =
+            self.nodes.iter().filter(|node| node.participant == participant).find_map(|node| node.adapter.as_ref());
+        found.with_context(|| format!("participant {participant} has no adapter"))
     }
 
     /// Fails with the first address that somebody else already listens on.
@@ -236,7 +231,7 @@ impl Network {
         println!("{:<12} {:<22} {:<22} folder", "node", "gRPC", "adapter gRPC");
         for node in &self.nodes {
             let adapter = node.adapter.as_ref().map_or("-", |door| door.address.as_str());
-            println!("{:<12} {:<22} {adapter:<22} {}", node.name, node.grpc.address, node.folder.display());
+            println!("{:<12} {:<22} {adapter:<22} {}", node.name, node.operator.address, node.folder.display());
         }
     }
 

@@ -465,15 +465,13 @@ impl ClearingDesk {
         Ok(Self { adapter: door.adapter()? })
     }
 
-    /// A window with its obligations; 0 is the open one.
-    pub(crate) async fn window(&self, window: u64) -> Result<(pb::Window, Vec<pb::Obligation>)> {
+    /// A window as it stands; 0 is the open one.
+    async fn window(&self, window: u64) -> Result<pb::Window> {
         let begin = Instant::now();
         loop {
             match self.adapter.clone().get_window(pb::AdapterGetWindowRequest { window }).await {
                 Ok(response) => {
-                    let response = response.into_inner();
-                    let window = response.window.ok_or_else(|| anyhow!("an answer without a window"))?;
-                    return Ok((window, response.obligations));
+                    return response.into_inner().window.ok_or_else(|| anyhow!("an answer without a window"));
                 }
                 Err(status) if is_open(&status) && begin.elapsed() < PATIENCE => {
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -483,14 +481,30 @@ impl ClearingDesk {
         }
     }
 
-    /// Closes the window and gives it as closed.
-    pub(crate) async fn close(&self, run: &str, window: u64) -> Result<pb::Window> {
-        let request = pb::CloseWindowRequest { request_id: format!("{run}-close-{window}"), window };
-        let answer = settle(|| {
-            let (mut adapter, request) = (self.adapter.clone(), request.clone());
-            async move { adapter.close_window(request).await }
-        });
-        answer.await?.done()?;
-        Ok(self.window(window).await?.0)
+    /// Several windows, in order.
+    pub(crate) async fn windows(&self, ids: std::ops::RangeInclusive<u64>) -> Result<Vec<pb::Window>> {
+        let mut windows = Vec::new();
+        for id in ids {
+            windows.push(self.window(id).await?);
+        }
+        Ok(windows)
+    }
+
+    /// Closes the open window and gives it as closed. Ledger time may be faster: then the next one is closed.
+    pub(crate) async fn close_open(&self, run: &str) -> Result<pb::Window> {
+        const WINDOW_NOT_OPEN: u16 = 5012;
+        loop {
+            let window = self.window(0).await?.id;
+            let request = pb::CloseWindowRequest { request_id: format!("{run}-close-{window}"), window };
+            let answer = settle(|| {
+                let (mut adapter, request) = (self.adapter.clone(), request.clone());
+                async move { adapter.close_window(request).await }
+            });
+            match answer.await?.result {
+                Ok(_) => return self.window(window).await,
+                Err((WINDOW_NOT_OPEN, _)) => {}
+                Err((code, text)) => bail!("window {window} cannot be closed: {code}, {text}"),
+            }
+        }
     }
 }

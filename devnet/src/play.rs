@@ -61,15 +61,15 @@ impl Play {
         let run = format!("{:x}", now_ms());
         let schedule = info.schedule.as_ref().context("the network has no fee schedule in force")?;
         let issuer = IssuerDesk::open(
-            network.adapter_of(parties.issuer).await?,
+            network.adapter_of(parties.issuer)?,
             of_role(pb::Role::ServiceProvider)?,
             schedule.version,
             &run,
         )?;
         Ok(Arc::new(Self {
-            front: FrontDesk::open(network.adapter_of(parties.acquirer).await?)?,
+            front: FrontDesk::open(network.adapter_of(parties.acquirer)?)?,
             issuer,
-            clearing: ClearingDesk::open(network.adapter_of(of_role(pb::Role::Clearing)?).await?)?,
+            clearing: ClearingDesk::open(network.adapter_of(of_role(pb::Role::Clearing)?)?)?,
             run,
             orders,
             shoppers,
