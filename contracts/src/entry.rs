@@ -14,6 +14,7 @@ pub const NO_PREVIOUS: u64 = u64::MAX;
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
+#[expect(clippy::large_enum_variant, reason = "nearly all entries are of the large kind; a box would cost them all")]
 pub enum Entry {
     /// An entity changed.
     Entity(EntityEntry) = 1,

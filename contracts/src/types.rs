@@ -98,7 +98,6 @@ impl OpId {
 
     /// The time in the id, in milliseconds since 1970.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "48 bits remain after the shift")]
     pub const fn time_ms(self) -> u64 {
         (self.0 >> 80) as u64
     }

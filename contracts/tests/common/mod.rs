@@ -1,16 +1,16 @@
 //! A ledger in memory for the tests: the state as plain maps, a genesis with every role, and short ways to run operations.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "shared by test binaries")]
 
 use anji_contracts::batch::MAX_BATCH_LIFE_MS;
 use anji_contracts::block::{BlockContext, BlockEffects, BlockExecutor, StateView, Write};
 use anji_contracts::entity::{
-    Entity, EntityKey, Key, Licence, Obligation, OpRecord, Participant, Suite,
+    Entity, EntityKey, Key, Licence, Line, Obligation, OpRecord, Participant, Payment, Position, Suite,
 };
 use anji_contracts::entry::{OpResult, Receipt};
 use anji_contracts::fees::{Bearing, founding_schedule};
 use anji_contracts::genesis::{Genesis, GenesisPosition, GenesisValidator, Params};
 use anji_contracts::invariants::Scan;
-use anji_contracts::ops::{Op, OpBody};
+use anji_contracts::ops::*;
 use anji_contracts::types::*;
 use anji_contracts::{CheckedBatch, decode_batch, encode_batch, genesis_writes};
 use ed25519_dalek::{Signer, SigningKey};
@@ -62,11 +62,8 @@ pub fn genesis() -> Genesis {
         }],
         encryption_key: [id.0 as u8; 32],
     };
-    let position = |participant| GenesisPosition {
-        participant,
-        cap: Amount(1_000_000_000),
-        liquidity: Amount(1_000_000_000),
-    };
+    let position =
+        |participant| GenesisPosition { participant, cap: Amount(1_000_000_000), liquidity: Amount(1_000_000_000) };
     Genesis {
         format: 1,
         name: "test".into(),
@@ -159,9 +156,11 @@ impl MemoryView {
         for due in &effects.due_added {
             assert!(self.due.insert(*due), "a due time was added twice");
         }
-        let index: BTreeSet<_> =
-            self.entities.values().filter_map(|it| Some((it.due_at_ms()?, it.key()))).collect();
-        assert_eq!(self.due, index, "the due index is not what the entities say");
+        // Quadratic over a test, so only while the state is small.
+        if self.entities.len() < 1000 {
+            let index = self.entities.values().filter_map(|it| Some((it.due_at_ms()?, it.key())));
+            assert_eq!(self.due, index.collect(), "the due index is not what the entities say");
+        }
     }
 
     /// Every sum recomputed from all entities.
@@ -284,5 +283,189 @@ pub fn code(result: &OpResult) -> u16 {
     match result {
         OpResult::Done(_) => 0,
         OpResult::Refused(reject) => reject.code(),
+    }
+}
+
+pub fn risk(now_ms: u64) -> RiskAssertion {
+    RiskAssertion {
+        model_kind: 1,
+        score: 1200,
+        as_of_ms: now_ms,
+        valid_until_ms: now_ms + 30 * DAY_MS,
+        evidence_hash: Hash32([5; 32]),
+    }
+}
+
+pub fn disclosure() -> Disclosure {
+    Disclosure {
+        lender: "credit Ltd".into(),
+        service_provider: PROVIDER,
+        annual_cost_bps: 1460,
+        schedule_version: ScheduleVersion(1),
+        page_hash: Hash32([6; 32]),
+        shown_ms: 3000,
+    }
+}
+
+pub fn propose(world: &World) -> MandatePropose {
+    MandatePropose {
+        issuer: ISSUER,
+        payer: Pseudonym([1; 16]),
+        ceiling: Amount(100_000),
+        payment_cap: Amount(60_000),
+        scenes: SceneSet::of(&[Scene::Online, Scene::MerchantPresented]),
+        tier: Tier::B,
+        expires_at_ms: world.now_ms + 300 * DAY_MS,
+        request_commitment: Hash32([2; 32]),
+    }
+}
+
+pub fn activate(world: &World, mandate: MandateId) -> MandateActivate {
+    MandateActivate {
+        mandate,
+        payer_at_issuer: Pseudonym([3; 16]),
+        ceiling: Amount(100_000),
+        payment_cap: Amount(60_000),
+        scenes: SceneSet::of(&[Scene::Online, Scene::MerchantPresented]),
+        guarantee: Some(Guarantee { amount: Amount(80_000), until_ms: world.now_ms + 10 * DAY_MS }),
+        assertion: Some(risk(world.now_ms)),
+        disclosure: disclosure(),
+        consent: Consent {
+            given_at_ms: world.now_ms,
+            until_ms: world.now_ms + 200 * DAY_MS,
+            record_hash: Hash32([4; 32]),
+        },
+    }
+}
+
+pub fn order() -> Order {
+    Order {
+        merchant: Pseudonym([8; 16]),
+        category: MerchantCategory(5411),
+        order_hash: Hash32([9; 32]),
+        trace_id: TraceId([10; 16]),
+        envelope_hash: Hash32([11; 32]),
+    }
+}
+
+pub fn pay(world: &World, mandate: MandateId, amount: u64) -> Pay {
+    Pay {
+        mandate,
+        amount: Amount(amount),
+        currency: Currency::CNY,
+        scene: Scene::Online,
+        order: order(),
+        schedule_version: ScheduleVersion(1),
+        guarantee_version: 1,
+        assertion_version: 1,
+        consent_version: 1,
+        assertion: risk(world.now_ms),
+    }
+}
+
+pub fn request(world: &World, mandate: MandateId, amount: u64) -> PaymentRequest {
+    PaymentRequest {
+        mandate,
+        amount: Amount(amount),
+        currency: Currency::CNY,
+        scene: Scene::Online,
+        order: order(),
+        schedule_version: ScheduleVersion(1),
+        instalments: 1,
+        assertion: risk(world.now_ms),
+        answer_by_ms: world.now_ms + HOUR_MS,
+        capture_by_ms: world.now_ms + DAY_MS,
+    }
+}
+
+pub fn capture(payment: PaymentId, amount: u64, last: bool) -> PaymentCapture {
+    let order = order();
+    PaymentCapture {
+        payment,
+        amount: Amount(amount),
+        last,
+        merchant: order.merchant,
+        category: order.category,
+        order_hash: order.order_hash,
+    }
+}
+
+impl World {
+    pub fn propose_mandate(&mut self) -> MandateId {
+        let body = OpBody::MandatePropose(propose(self));
+        match self.done(ACQUIRER, body) {
+            EntityKey::Mandate(id) => id,
+            other => panic!("not a mandate: {other:?}"),
+        }
+    }
+
+    pub fn active_mandate(&mut self) -> MandateId {
+        let mandate = self.propose_mandate();
+        let body = OpBody::MandateActivate(activate(self, mandate));
+        self.done(ISSUER, body);
+        mandate
+    }
+
+    pub fn paid(&mut self, mandate: MandateId, amount: u64) -> PaymentId {
+        let body = OpBody::Pay(pay(self, mandate, amount));
+        as_payment(self.done(ACQUIRER, body))
+    }
+
+    pub fn requested(&mut self, mandate: MandateId, amount: u64) -> PaymentId {
+        let body = OpBody::PaymentRequest(request(self, mandate, amount));
+        as_payment(self.done(ACQUIRER, body))
+    }
+
+    pub fn held(&mut self, mandate: MandateId, amount: u64) -> PaymentId {
+        let payment = self.requested(mandate, amount);
+        let assertion = risk(self.now_ms);
+        self.done(ISSUER, OpBody::PaymentHold(PaymentHold { payment, assertion, disclosure: None }));
+        payment
+    }
+
+    pub fn captured(&mut self, payment: PaymentId, amount: u64, last: bool) {
+        self.done(ACQUIRER, OpBody::PaymentCapture(capture(payment, amount, last)));
+    }
+
+    pub fn refund_requested(&mut self, payment: PaymentId, amount: u64) -> RefundId {
+        let body = RefundRequest { payment, amount: Amount(amount), reason: 1, order_hash: order().order_hash };
+        match self.done(ACQUIRER, OpBody::RefundRequest(body)) {
+            EntityKey::Refund(id) => id,
+            other => panic!("not a refund: {other:?}"),
+        }
+    }
+
+    pub fn refunded(&mut self, payment: PaymentId, amount: u64) -> RefundId {
+        let refund = self.refund_requested(payment, amount);
+        self.done(ISSUER, OpBody::RefundPost(RefundStep { refund, reason: 0 }));
+        refund
+    }
+
+    pub fn payment(&self, id: PaymentId) -> &Payment {
+        match &self.view.entities[&EntityKey::Payment(id)] {
+            Entity::Payment(it) => it,
+            other => panic!("not a payment: {other:?}"),
+        }
+    }
+
+    pub fn line(&self, id: MandateId) -> Line {
+        match self.view.entities.get(&EntityKey::Line(id)) {
+            Some(Entity::Line(it)) => it.clone(),
+            _ => Line::default(),
+        }
+    }
+
+    pub fn position(&self, id: ParticipantId) -> Position {
+        match self.view.entities.get(&EntityKey::Position(id)) {
+            Some(Entity::Position(it)) => it.clone(),
+            _ => Position::default(),
+        }
+    }
+}
+
+fn as_payment(key: EntityKey) -> PaymentId {
+    match key {
+        EntityKey::Payment(id) => id,
+        other => panic!("not a payment: {other:?}"),
     }
 }
