@@ -1,5 +1,11 @@
 //! A ledger in memory for the tests: the state as plain maps, a genesis with every role, and short ways to run operations.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "shared by test binaries")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "shared by test binaries"
+)]
 
 use anji_contracts::batch::MAX_BATCH_LIFE_MS;
 use anji_contracts::block::{BlockContext, BlockEffects, BlockExecutor, StateView, Write};
@@ -286,12 +292,13 @@ pub fn code(result: &OpResult) -> u16 {
     }
 }
 
-pub fn risk(now_ms: u64) -> RiskAssertion {
+/// Made early in every test and good for all of it, so that the same words give the same bytes at any time.
+pub fn risk() -> RiskAssertion {
     RiskAssertion {
         model_kind: 1,
         score: 1200,
-        as_of_ms: now_ms,
-        valid_until_ms: now_ms + 30 * DAY_MS,
+        as_of_ms: START_MS,
+        valid_until_ms: START_MS + 1000 * DAY_MS,
         evidence_hash: Hash32([5; 32]),
     }
 }
@@ -328,7 +335,7 @@ pub fn activate(world: &World, mandate: MandateId) -> MandateActivate {
         payment_cap: Amount(60_000),
         scenes: SceneSet::of(&[Scene::Online, Scene::MerchantPresented]),
         guarantee: Some(Guarantee { amount: Amount(80_000), until_ms: world.now_ms + 10 * DAY_MS }),
-        assertion: Some(risk(world.now_ms)),
+        assertion: Some(risk()),
         disclosure: disclosure(),
         consent: Consent {
             given_at_ms: world.now_ms,
@@ -359,7 +366,7 @@ pub fn pay(world: &World, mandate: MandateId, amount: u64) -> Pay {
         guarantee_version: 1,
         assertion_version: 1,
         consent_version: 1,
-        assertion: risk(world.now_ms),
+        assertion: risk(),
     }
 }
 
@@ -372,7 +379,7 @@ pub fn request(world: &World, mandate: MandateId, amount: u64) -> PaymentRequest
         order: order(),
         schedule_version: ScheduleVersion(1),
         instalments: 1,
-        assertion: risk(world.now_ms),
+        assertion: risk(),
         answer_by_ms: world.now_ms + HOUR_MS,
         capture_by_ms: world.now_ms + DAY_MS,
     }
@@ -418,7 +425,7 @@ impl World {
 
     pub fn held(&mut self, mandate: MandateId, amount: u64) -> PaymentId {
         let payment = self.requested(mandate, amount);
-        let assertion = risk(self.now_ms);
+        let assertion = risk();
         self.done(ISSUER, OpBody::PaymentHold(PaymentHold { payment, assertion, disclosure: None }));
         payment
     }
