@@ -38,7 +38,7 @@ fn main() {
             let ops: Vec<Op> = (0..OPS_PER_BATCH)
                 .map(|_| {
                     picked = (picked * 31 + 17) % mandates.len();
-                    let body = OpBody::Pay(pay(&world, mandates[picked], 100));
+                    let body = OpBody::Pay(pay(mandates[picked], 100));
                     Op { op_id: world.new_id(), linked: false, body }
                 })
                 .collect();

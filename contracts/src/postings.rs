@@ -232,10 +232,10 @@ pub(crate) fn withdraw<V: StateView>(
 
 /// What a position's exposure would be with `amount` more on its debit side.
 pub(crate) fn exposure_with(position: &Position, held: Amount, owed: Amount) -> Result<u128, Reject> {
-    let holds = position.holds.plus(held)?;
     let debits = position.unsettled_debits.checked_add(owed.wide()).ok_or(Reject::Overflow)?;
     let net = debits.saturating_sub(position.unsettled_credits);
-    holds.wide().checked_add(net).ok_or(Reject::Overflow)
+    let holds = position.holds.wide().checked_add(held.wide()).ok_or(Reject::Overflow)?;
+    holds.checked_add(net).ok_or(Reject::Overflow)
 }
 
 /// Notes how much of a guarantee `Pay` has used up; a new version of the guarantee starts from zero.

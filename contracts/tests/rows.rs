@@ -224,7 +224,7 @@ impl Stage {
                 assertion_version: version("assertion", 1),
                 consent_version: version("consent", 1),
                 assertion: self.risk(row).unwrap(),
-                ..pay(&self.world, self.mandate(word(3)), 0)
+                ..pay(self.mandate(word(3)), 0)
             }),
             "request" => {
                 let it = request(&self.world, self.mandate(word(3)), 0);
@@ -544,7 +544,7 @@ fn every_row_ends_in_its_code_and_every_reject_has_a_row() {
 fn a_signature_over_other_bytes_or_by_another_key_is_refused() {
     let mut world = World::new();
     let mandate = world.active_mandate();
-    let op = Op { op_id: world.new_id(), linked: false, body: OpBody::Pay(pay(&world, mandate, 100)) };
+    let op = Op { op_id: world.new_id(), linked: false, body: OpBody::Pay(pay(mandate, 100)) };
     let bytes = world.batch_bytes(ACQUIRER, &[op]);
     let key = signing_key(ACQUIRER, 1).verifying_key().to_bytes();
     let decode = |bytes: &[u8]| decode_batch(bytes, &world.chain);

@@ -150,10 +150,7 @@ pub(crate) fn pay<V: StateView>(ledger: &mut Ledger<'_, V>, caller: &Caller<'_>,
     let guarantee = mandate.guarantee.value.filter(|it| now < it.until_ms).ok_or(Reject::GuaranteeExpired)?;
     let line = ledger.line(op.mandate)?;
     let used = if line.guarantee_version == op.guarantee_version { line.guarantee_used } else { Amount::ZERO };
-    let used = used.plus(op.amount)?;
-    if used > guarantee.amount {
-        return Err(Reject::GuaranteeExceeded.into());
-    }
+    let used = used.checked_add(op.amount).filter(|used| *used <= guarantee.amount).ok_or(Reject::GuaranteeExceeded)?;
     if op.assertion_version != mandate.assertion.version {
         return Err(Reject::AssertionVersion.into());
     }

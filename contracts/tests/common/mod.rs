@@ -355,7 +355,7 @@ pub fn order() -> Order {
     }
 }
 
-pub fn pay(world: &World, mandate: MandateId, amount: u64) -> Pay {
+pub fn pay(mandate: MandateId, amount: u64) -> Pay {
     Pay {
         mandate,
         amount: Amount(amount),
@@ -414,7 +414,7 @@ impl World {
     }
 
     pub fn paid(&mut self, mandate: MandateId, amount: u64) -> PaymentId {
-        let body = OpBody::Pay(pay(self, mandate, amount));
+        let body = OpBody::Pay(pay(mandate, amount));
         as_payment(self.done(ACQUIRER, body))
     }
 
