@@ -1,11 +1,19 @@
 //! Writing one executed block: entries, indexes, tiles and the new height in one atomic batch.
-#![allow(clippy::missing_errors_doc, unused_variables)]
 
-use crate::columns::{BatchReceipts, BlockRecord, OpRow};
+use crate::columns::{
+    BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, META, META_CHAIN, META_EXECUTED, OPS, OpRow, RECEIPTS,
+    ROOTS, TILES, due_key, op_key, tile_key,
+};
 use crate::error::CommitError;
-use anji_contracts::EntityKey;
-use anji_contracts::types::{Hash32, ScopedId};
-use anji_verify::LogRoot;
+use crate::state::State;
+use crate::sums::SumsKeeper;
+use anji_contracts::types::{ChainId, Hash32, ScopedId};
+use anji_contracts::{EntityKey, codec};
+use anji_verify::log_tree::leaf_hash;
+use anji_verify::{LogRoot, LogTree};
+use borsh::BorshSerialize;
+use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
+use std::sync::Arc;
 
 /// Encoded entries in log order, in one buffer.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +35,30 @@ impl EntryBuffer {
         self.ends.is_empty()
     }
 
+    /// Bytes of all entries.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Forgets the entries, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+    }
+
+    /// Appends the canonical bytes of an entry: pass an [`anji_contracts::Entry`], or anything whose borsh bytes are the same.
+    pub fn push(&mut self, entry: &impl BorshSerialize) {
+        // Writing to a Vec does not fail, and no type of the contracts refuses to be written (see `codec::encode`).
+        if entry.serialize(&mut self.bytes).is_ok() {
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
 }
 
@@ -46,11 +74,11 @@ pub struct BlockCommit {
     /// The new entries; the first one's index is the log's size.
     pub entries: EntryBuffer,
     /// The entities that changed, each once, with the index and version of its newest entry.
-    pub latest: Vec<(EntityKey, crate::Latest)>,
+    pub latest: Vec<(EntityKey, Latest)>,
     /// Operations that consumed their ids.
     pub ops: Vec<(ScopedId, OpRow)>,
     /// Receipts of the block's batches; sequence numbers go on from the state's.
-    pub batches: Vec<std::sync::Arc<BatchReceipts>>,
+    pub batches: Vec<Arc<BatchReceipts>>,
     /// Due times taken away.
     pub due_removed: Vec<(u64, EntityKey)>,
     /// Due times added.
@@ -59,26 +87,150 @@ pub struct BlockCommit {
     pub n_ops: u64,
 }
 
-/// The only writer of the state.
+/// The only writer of the state. Dropping it makes the state durable.
 #[derive(Debug)]
 pub struct Store {
-    _state: (),
+    state: Arc<State>,
+    chain: ChainId,
+    tree: LogTree,
+    sums: SumsKeeper,
+    /// Set by a failed write: what RocksDB holds is then known only after a restart.
+    failed: bool,
 }
 
 impl Store {
-    /// Writes a block's effects in one atomic batch and returns its record with the new log root.
+    pub(crate) fn new(state: Arc<State>, chain: ChainId, tree: LogTree, sums: SumsKeeper) -> Self {
+        Self { state, chain, tree, sums, failed: false }
+    }
+
+    /// Writes a block's effects in one atomic batch and returns its record with the new log root. It is durable once its block is: after a
+    /// crash the block is run again.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the node must stop.
     pub fn commit(&mut self, block: &BlockCommit) -> Result<BlockRecord, CommitError> {
-        unimplemented!()
+        let height = block.height;
+        let out_of_turn = |what: String| CommitError::OutOfTurn { height, what };
+        if self.failed {
+            return Err(out_of_turn("an earlier write failed".into()));
+        }
+        let last = self.state.last();
+        let expected = last.map_or(0, |last| last.height + 1);
+        if height != expected {
+            return Err(out_of_turn(format!("height {expected} is next")));
+        }
+        let (n_batches, n_ops) = last.map_or((0, 0), |last| (last.n_batches_total, last.n_ops_total));
+        for (seq, batch) in (n_batches..).zip(&block.batches) {
+            if batch.seq != seq {
+                return Err(out_of_turn(format!("batch {} stands where {seq} is next", batch.seq)));
+            }
+        }
+        let mut write = WriteBatch::default();
+        let mut tree = self.tree.clone();
+        self.put_entries(&mut write, &mut tree, block)?;
+        self.put_indexes(&mut write, block)?;
+        let record = BlockRecord {
+            height,
+            header_hash: block.header_hash,
+            time_ms: block.time_ms,
+            log: tree.root(),
+            n_batches_total: n_batches + block.batches.len() as u64,
+            n_ops_total: n_ops + block.n_ops,
+        };
+        write.put_cf(self.state.family(ROOTS)?, height.to_be_bytes(), codec::encode(&record));
+        write.put_cf(self.state.family(META)?, META_EXECUTED, height.to_be_bytes());
+        if height == 0 {
+            write.put_cf(self.state.family(META)?, META_CHAIN, codec::encode(&self.chain));
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        if let Err(error) = self.state.db.write_opt(write, &options) {
+            self.failed = true;
+            return Err(CommitError::Failed { height, path: self.state.dir.clone(), what: error.to_string() });
+        }
+        self.tree = tree;
+        self.state.set_last(record);
+        Ok(record)
+    }
+
+    fn put_entries(&self, write: &mut WriteBatch, tree: &mut LogTree, block: &BlockCommit) -> Result<(), CommitError> {
+        let entries = self.state.family(ENTRIES)?;
+        let tiles = self.state.family(TILES)?;
+        for (index, entry) in (tree.size()..).zip(block.entries.iter()) {
+            write.put_cf(entries, index.to_be_bytes(), entry);
+            tree.append(leaf_hash(entry), &mut |tile| {
+                let mut bytes = Vec::with_capacity(tile.hashes.len() * 32);
+                tile.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+                write.put_cf(tiles, tile_key(tile.level, tile.index), bytes);
+            });
+        }
+        Ok(())
+    }
+
+    fn put_indexes(&self, write: &mut WriteBatch, block: &BlockCommit) -> Result<(), CommitError> {
+        let mut value = Vec::with_capacity(128);
+        let latest = self.state.family(LATEST)?;
+        for (key, row) in &block.latest {
+            value.clear();
+            row.encode(&mut value);
+            write.put_cf(latest, key.to_sort_bytes(), &value);
+        }
+        let ops = self.state.family(OPS)?;
+        for (id, row) in &block.ops {
+            value.clear();
+            row.encode(id, &mut value);
+            write.put_cf(ops, op_key(id), &value);
+        }
+        let receipts = self.state.family(RECEIPTS)?;
+        for batch in &block.batches {
+            value.clear();
+            batch.encode(&mut value);
+            write.put_cf(receipts, batch.seq.to_be_bytes(), &value);
+        }
+        let due = self.state.family(DUE)?;
+        for (due_at_ms, key) in &block.due_removed {
+            write.delete_cf(due, due_key(*due_at_ms, key));
+        }
+        for (due_at_ms, key) in &block.due_added {
+            write.put_cf(due, due_key(*due_at_ms, key), []);
+        }
+        Ok(())
     }
 
     /// Makes everything committed durable now. Called on a clean stop; otherwise flushes run in the background.
+    ///
+    /// # Errors
+    /// [`CommitError::Failed`]; nothing is lost, the next start replays more.
     pub fn flush(&mut self) -> Result<(), CommitError> {
-        unimplemented!()
+        let failed = |what: String| CommitError::Failed {
+            height: self.state.last().map_or(0, |last| last.height),
+            path: self.state.dir.clone(),
+            what,
+        };
+        let mut families = Vec::new();
+        for family in crate::columns::ALL {
+            families.push(self.state.family(family)?);
+        }
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.state.db.flush_cfs_opt(&families, &options).map_err(|error| failed(error.to_string()))?;
+        self.sums.write_now().map_err(|error| failed(error.to_string()))
     }
 
     /// The log as of the last commit.
     #[must_use]
     pub fn log_root(&self) -> LogRoot {
-        unimplemented!()
+        self.tree.root()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.failed {
+            return;
+        }
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "the state was not flushed; the next start replays it from the block file");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod state;
 mod sums;
 mod tiles;
 
+pub use blocks::disk::{Disk, SystemDisk};
 pub use blocks::{Block, BlockFile, Proposal};
 pub use columns::{BatchReceipts, BlockRecord, Latest, OpRow};
 pub use commit::{BlockCommit, EntryBuffer, Store};

@@ -1,13 +1,19 @@
-//! Reads of the state.
-#![allow(clippy::missing_errors_doc, unused_variables)]
+//! Reads of the state. Whatever is read is checked as it is decoded: a damaged value is an error, never an answer.
 
-use crate::columns::{BatchReceipts, BlockRecord, Latest, OpRow};
+use crate::blocks::BlockFile;
+use crate::columns::{
+    BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, OPS, OpRow, RECEIPTS, ROOTS, decode_due_key, op_key,
+};
 use crate::error::ReadError;
-use anji_contracts::entity::{Obligation, Participant};
-use anji_contracts::entry::EntityEntry;
-use anji_contracts::types::{Hash32, ScopedId, WindowId};
-use anji_contracts::{EntityKey, Entry};
+use crate::state::{State, place};
+use crate::tiles;
+use anji_contracts::entity::{Entity, Obligation, Participant, key_from_sort_bytes};
+use anji_contracts::entry::{EntityEntry, NO_PREVIOUS};
+use anji_contracts::types::{Hash32, ParticipantId, ScopedId, WindowId};
+use anji_contracts::{EntityKey, Entry, codec};
 use anji_verify::LogRoot;
+use rocksdb::{Direction, IteratorMode};
+use std::sync::Arc;
 
 /// The latest version of an entity with the entry that holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,123 +40,314 @@ pub struct RecentBatch {
 pub struct DiskUsage {
     /// The block file.
     pub blocks_bytes: u64,
-    /// RocksDB.
+    /// RocksDB's tables.
     pub state_bytes: u64,
     /// Free on the file system of the data folder.
     pub free_bytes: Option<u64>,
 }
 
 /// Reads of the state as of the last committed block. Cheap to clone, usable from any thread; every call may block on the disk, so
-/// keep it off the async threads. Whatever is read is checked as it is decoded: a damaged value is an error, never an answer.
+/// keep it off the async threads.
+///
+/// # Errors
+/// Every call: [`ReadError`] when the disk refuses or what is stored cannot be what was written.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    _state: std::sync::Arc<()>,
+    state: Arc<State>,
+    blocks: BlockFile,
 }
 
+fn damaged(family: &str, key: &[u8], what: &str) -> ReadError {
+    ReadError::Corrupted { place: place(family, key), what: what.to_owned() }
+}
+
+#[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
 impl Reader {
+    pub(crate) fn new(state: Arc<State>, blocks: BlockFile) -> Self {
+        Self { state, blocks }
+    }
+
     /// Height of the last executed block; `None` before genesis is written.
     pub fn executed_height(&self) -> Result<Option<u64>, ReadError> {
-        unimplemented!()
+        Ok(self.state.last().map(|last| last.height))
     }
 
     /// The last executed block.
     pub fn last_block(&self) -> Result<Option<BlockRecord>, ReadError> {
-        unimplemented!()
+        Ok(self.state.last())
     }
 
     /// What is kept of the block at `height`.
     pub fn block_record(&self, height: u64) -> Result<Option<BlockRecord>, ReadError> {
-        unimplemented!()
+        let key = height.to_be_bytes();
+        let Some(value) = self.state.get(ROOTS, &key)? else { return Ok(None) };
+        let record = codec::decode::<BlockRecord>(&value).ok().filter(|record| record.height == height);
+        record.map(Some).ok_or_else(|| damaged(ROOTS, &key, "it is no record of this height"))
     }
 
     /// Size and root of the log after the block at `height`.
     pub fn root_at(&self, height: u64) -> Result<Option<LogRoot>, ReadError> {
-        unimplemented!()
+        Ok(self.block_record(height)?.map(|record| record.log))
     }
 
     /// The exact bytes of an entry: what the log tree hashes.
     pub fn entry_bytes(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
-        unimplemented!()
+        Ok(self.state.get(ENTRIES, &index.to_be_bytes())?.map(|value| value.to_vec()))
     }
 
     /// An entry.
     pub fn entry(&self, index: u64) -> Result<Option<Entry>, ReadError> {
-        unimplemented!()
+        let key = index.to_be_bytes();
+        let Some(value) = self.state.get(ENTRIES, &key)? else { return Ok(None) };
+        codec::decode(&value).map(Some).map_err(|_| damaged(ENTRIES, &key, "it cannot be decoded"))
+    }
+
+    /// Calls `visit` with every entry from `from` on, in order, until it answers false.
+    pub fn visit_entries(
+        &self,
+        from: u64,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let start = from.to_be_bytes();
+        self.state.walk(ENTRIES, IteratorMode::From(&start, Direction::Forward), false, |key, value| {
+            let index = key.try_into().map(u64::from_be_bytes);
+            visit(index.map_err(|_| damaged(ENTRIES, key, "the key is no index"))?, value)
+        })
     }
 
     /// Where the latest version of an entity is.
     pub fn latest(&self, key: &EntityKey) -> Result<Option<Latest>, ReadError> {
-        unimplemented!()
+        let key = key.to_sort_bytes();
+        let Some(value) = self.state.get(LATEST, &key)? else { return Ok(None) };
+        Latest::decode(&value).map(Some).ok_or_else(|| damaged(LATEST, &key, "it cannot be decoded"))
     }
 
     /// The latest version of an entity.
     pub fn entity(&self, key: &EntityKey) -> Result<Option<Known>, ReadError> {
-        unimplemented!()
+        let Some(latest) = self.latest(key)? else { return Ok(None) };
+        let index = latest.index.to_be_bytes();
+        let value = self.state.get(ENTRIES, &index)?;
+        decode_version(key, &latest, value.as_deref()).map(Some)
     }
 
     /// The latest versions of many entities, in the order asked for.
     pub fn entities(&self, keys: &[EntityKey]) -> Result<Vec<Option<Known>>, ReadError> {
-        unimplemented!()
+        let sort_keys: Vec<Vec<u8>> = keys.iter().map(EntityKey::to_sort_bytes).collect();
+        let mut found = Vec::with_capacity(keys.len());
+        let values = self.state.get_many(LATEST, &sort_keys, false)?;
+        for ((place, value), key) in values.iter().enumerate().zip(&sort_keys) {
+            if let Some(value) = value {
+                let latest = Latest::decode(value).ok_or_else(|| damaged(LATEST, key, "it cannot be decoded"))?;
+                found.push((place, latest));
+            }
+        }
+        let indexes: Vec<[u8; 8]> = found.iter().map(|(_, latest)| latest.index.to_be_bytes()).collect();
+        let values = self.state.get_many(ENTRIES, &indexes, false)?;
+        let mut answer = vec![None; keys.len()];
+        for ((place, latest), value) in found.iter().zip(&values) {
+            if let (Some(slot), Some(key)) = (answer.get_mut(*place), keys.get(*place)) {
+                *slot = Some(decode_version(key, latest, value.as_deref())?);
+            }
+        }
+        Ok(answer)
     }
 
     /// An operation that consumed its id.
     pub fn op(&self, id: &ScopedId) -> Result<Option<OpRow>, ReadError> {
-        unimplemented!()
+        let key = op_key(id);
+        let Some(value) = self.state.get(OPS, &key)? else { return Ok(None) };
+        OpRow::decode(id, &value).map(Some).ok_or_else(|| damaged(OPS, &key, "it cannot be decoded"))
     }
 
     /// Many operations, in the order asked for.
     pub fn ops(&self, ids: &[ScopedId]) -> Result<Vec<Option<OpRow>>, ReadError> {
-        unimplemented!()
+        let keys: Vec<[u8; 20]> = ids.iter().map(op_key).collect();
+        let values = self.state.get_many(OPS, &keys, false)?;
+        let decode = |((value, id), key): ((Option<_>, &ScopedId), &[u8; 20])| {
+            let Some(value): Option<rocksdb::DBPinnableSlice<'_>> = value else { return Ok(None) };
+            OpRow::decode(id, &value).map(Some).ok_or_else(|| damaged(OPS, key, "it cannot be decoded"))
+        };
+        values.into_iter().zip(ids).zip(&keys).map(decode).collect()
+    }
+
+    /// The newest operation id of a participant that consumed its id.
+    pub fn newest_op(&self, participant: ParticipantId) -> Result<Option<ScopedId>, ReadError> {
+        let top = op_key(&ScopedId { participant, op_id: anji_contracts::types::OpId(u128::MAX) });
+        let mut newest = None;
+        self.state.walk(OPS, IteratorMode::From(&top, Direction::Reverse), true, |key, _| {
+            let id = crate::columns::decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
+            newest = (id.participant == participant).then_some(id);
+            Ok(false)
+        })?;
+        Ok(newest)
     }
 
     /// Receipts of a batch.
     pub fn receipts(&self, batch_seq: u64) -> Result<Option<BatchReceipts>, ReadError> {
-        unimplemented!()
+        let key = batch_seq.to_be_bytes();
+        let Some(value) = self.state.get(RECEIPTS, &key)? else { return Ok(None) };
+        let batch = BatchReceipts::decode(batch_seq, &value);
+        batch.map(Some).ok_or_else(|| damaged(RECEIPTS, &key, "it cannot be decoded"))
     }
 
     /// Receipts of at most `limit` batches from `from_seq` on, in order: what a resumable stream reads.
     pub fn receipts_from(&self, from_seq: u64, limit: usize) -> Result<Vec<BatchReceipts>, ReadError> {
-        unimplemented!()
+        let mut batches = Vec::new();
+        if limit == 0 {
+            return Ok(batches);
+        }
+        let start = from_seq.to_be_bytes();
+        self.state.walk(RECEIPTS, IteratorMode::From(&start, Direction::Forward), true, |key, value| {
+            let seq = key.try_into().map(u64::from_be_bytes);
+            let seq = seq.map_err(|_| damaged(RECEIPTS, key, "the key is no number"))?;
+            let batch = BatchReceipts::decode(seq, value);
+            batches.push(batch.ok_or_else(|| damaged(RECEIPTS, key, "it cannot be decoded"))?);
+            Ok(batches.len() < limit)
+        })?;
+        Ok(batches)
     }
 
-    /// Batches of all blocks whose ledger time is at or after `since_ms`, newest first.
+    /// Batches of all executed blocks whose ledger time is at or after `since_ms`, newest first.
     pub fn recent_batches(&self, since_ms: u64) -> Result<Vec<RecentBatch>, ReadError> {
-        unimplemented!()
+        let mut batches = Vec::new();
+        self.state.walk(RECEIPTS, IteratorMode::End, true, |key, mut value| {
+            let head = BatchReceipts::decode_head(0, &mut value);
+            let head = head.ok_or_else(|| damaged(RECEIPTS, key, "it cannot be decoded"))?;
+            if head.time_ms < since_ms {
+                return Ok(false);
+            }
+            batches.push(RecentBatch { batch_hash: head.batch_hash, height: head.height, time_ms: head.time_ms });
+            Ok(true)
+        })?;
+        Ok(batches)
     }
 
-    /// The first `limit` entities whose due time is at or before `until_ms`, by (due time, key).
-    pub fn due(&self, until_ms: u64, limit: usize) -> Result<Vec<(u64, EntityKey)>, ReadError> {
-        unimplemented!()
+    /// The first `limit` entities whose due time is at or after `from_ms` and at or before `until_ms`, by (due time, key).
+    pub fn due(&self, from_ms: u64, until_ms: u64, limit: usize) -> Result<Vec<(u64, EntityKey)>, ReadError> {
+        let mut due = Vec::new();
+        if limit == 0 {
+            return Ok(due);
+        }
+        let start = from_ms.to_be_bytes();
+        self.state.walk(DUE, IteratorMode::From(&start, Direction::Forward), true, |key, _| {
+            let item = decode_due_key(key).ok_or_else(|| damaged(DUE, key, "the key cannot be decoded"))?;
+            if item.0 > until_ms {
+                return Ok(false);
+            }
+            due.push(item);
+            Ok(due.len() < limit)
+        })?;
+        Ok(due)
     }
 
     /// All obligation accounts of a window, by participant.
     pub fn obligations(&self, window: WindowId) -> Result<Vec<Obligation>, ReadError> {
-        unimplemented!()
+        let keys: Vec<EntityKey> =
+            self.participants()?.iter().map(|participant| EntityKey::Obligation(participant.id, window)).collect();
+        let state = |known: Known| match known.entry.state {
+            Entity::Obligation(obligation) => Some(obligation),
+            _ => None,
+        };
+        Ok(self.entities(&keys)?.into_iter().flatten().filter_map(state).collect())
     }
 
     /// All participants, by number.
     pub fn participants(&self) -> Result<Vec<Participant>, ReadError> {
-        unimplemented!()
+        let mut keys = Vec::new();
+        let start = EntityKey::Participant(ParticipantId(0)).to_sort_bytes();
+        self.state.walk(LATEST, IteratorMode::From(&start, Direction::Forward), true, |key, _| {
+            let key = key_from_sort_bytes(key).ok_or_else(|| damaged(LATEST, key, "the key cannot be decoded"))?;
+            let is_participant = matches!(key, EntityKey::Participant(_));
+            keys.extend(is_participant.then_some(key));
+            Ok(is_participant)
+        })?;
+        let state = |known: Known| match known.entry.state {
+            Entity::Participant(participant) => Some(participant),
+            _ => None,
+        };
+        Ok(self.entities(&keys)?.into_iter().flatten().filter_map(state).collect())
     }
 
-    /// Versions of an entity, newest first, at most `limit`: (log index, entry).
+    /// Versions of an entity, newest first, at most `limit`.
     pub fn history(&self, key: &EntityKey, limit: usize) -> Result<Vec<Known>, ReadError> {
-        unimplemented!()
+        let mut versions = Vec::new();
+        let mut next = if limit == 0 { None } else { self.entity(key)? };
+        while let Some(known) = next {
+            let (index, version, previous) = (known.index, known.entry.version, known.entry.prev_index);
+            versions.push(known);
+            if previous == NO_PREVIOUS || versions.len() >= limit {
+                break;
+            }
+            let place = previous.to_be_bytes();
+            // Only backwards, or a damaged link could lead in circles.
+            let before = Latest { index: previous, version: version.wrapping_sub(1) };
+            if previous >= index {
+                return Err(damaged(ENTRIES, &index.to_be_bytes(), "its link to the version before points ahead"));
+            }
+            let value = self.state.get(ENTRIES, &place)?;
+            next = Some(decode_version(key, &before, value.as_deref())?);
+        }
+        Ok(versions)
     }
 
     /// At most `limit` entities after `after` (from the start if `None`), in key order.
     pub fn keys_after(&self, after: Option<&EntityKey>, limit: usize) -> Result<Vec<(EntityKey, Latest)>, ReadError> {
-        unimplemented!()
+        let mut keys = Vec::new();
+        if limit == 0 {
+            return Ok(keys);
+        }
+        let start = after.map(EntityKey::to_sort_bytes).unwrap_or_default();
+        self.state.walk(LATEST, IteratorMode::From(&start, Direction::Forward), false, |key, value| {
+            if after.is_some() && key == start {
+                return Ok(true);
+            }
+            let damaged = || damaged(LATEST, key, "it cannot be decoded");
+            let entity = key_from_sort_bytes(key).ok_or_else(damaged)?;
+            keys.push((entity, Latest::decode(value).ok_or_else(damaged)?));
+            Ok(keys.len() < limit)
+        })?;
+        Ok(keys)
     }
 
     /// A full tile of the log tree.
     pub fn tile(&self, level: u8, index: u64) -> Result<Option<Vec<Hash32>>, ReadError> {
-        unimplemented!()
+        tiles::load_tile(&self.state, level, index)
     }
 
     /// Bytes on disk, for status and metrics.
     #[must_use]
     pub fn disk_usage(&self) -> DiskUsage {
-        unimplemented!()
+        let size = |name: &'static str| {
+            let family = self.state.family(name).ok()?;
+            self.state.db.property_int_value_cf(family, "rocksdb.total-sst-files-size").ok().flatten()
+        };
+        let free = rustix::fs::statvfs(&self.state.dir).ok().map(|it| it.f_bavail.saturating_mul(it.f_frsize));
+        DiskUsage {
+            blocks_bytes: self.blocks.size_bytes(),
+            state_bytes: crate::columns::ALL.iter().filter_map(|name| size(name)).sum(),
+            free_bytes: free,
+        }
+    }
+
+    /// Raw rows of a column family in key order: for the byte snapshots of the format.
+    pub fn visit_raw(
+        &self,
+        family: &'static str,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.state.walk(family, IteratorMode::Start, false, |key, value| visit(key, value))
+    }
+}
+
+/// Checks that an entry is the version of the entity that the index says.
+fn decode_version(key: &EntityKey, latest: &Latest, value: Option<&[u8]>) -> Result<Known, ReadError> {
+    let place = latest.index.to_be_bytes();
+    let value = value.ok_or_else(|| damaged(ENTRIES, &place, "it is missing, but an index names it"))?;
+    let entry = codec::decode::<Entry>(value).map_err(|_| damaged(ENTRIES, &place, "it cannot be decoded"))?;
+    match entry {
+        Entry::Entity(entry) if entry.key == *key && entry.version == latest.version => {
+            Ok(Known { index: latest.index, entry })
+        }
+        _ => Err(damaged(ENTRIES, &place, "it is not the version of the entity that the index says")),
     }
 }
