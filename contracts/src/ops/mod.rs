@@ -66,6 +66,68 @@ fn check_key(key: &Key) -> Result<(), Reject> {
     if key.public_key.len() == exact { Ok(()) } else { Err(Reject::Malformed) }
 }
 
+macro_rules! numbers {
+    ($($name:ident = $number:literal,)*) => {
+        impl OpBody {
+            /// Every operation of format v1: its number and its name.
+            pub const ALL: &'static [(u8, &'static str)] = &[$(($number, stringify!($name)),)*];
+
+            /// The operation's number in format v1: the first byte of its body.
+            #[must_use]
+            pub const fn number(&self) -> u8 {
+                match self { $(Self::$name(_) => $number,)* }
+            }
+
+            /// The operation's name as written in `proto/FORMAT.md`.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$name(_) => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+numbers! {
+    MandatePropose = 16,
+    MandateActivate = 17,
+    MandateRefresh = 18,
+    MandateSuspend = 19,
+    MandateResume = 20,
+    MandateRevoke = 21,
+    Pay = 32,
+    PaymentRequest = 33,
+    PaymentHold = 34,
+    PaymentDecline = 35,
+    PaymentCapture = 36,
+    PaymentVoid = 37,
+    PaymentIncrement = 38,
+    PaymentReduce = 39,
+    RefundRequest = 48,
+    RefundPost = 49,
+    RefundFail = 50,
+    DisputeOpen = 64,
+    DisputeAccept = 65,
+    DisputeChallenge = 66,
+    DisputeWithdraw = 67,
+    DisputePreArbitration = 68,
+    DisputeArbitration = 69,
+    DisputeRuling = 70,
+    WindowClose = 80,
+    WindowAttest = 81,
+    WindowContest = 82,
+    WindowFund = 83,
+    WindowConfirmLeg = 84,
+    WindowDefault = 85,
+    CapSet = 96,
+    LiquidityDeposit = 97,
+    LiquidityWithdraw = 98,
+    BilateralCapSet = 99,
+    GovernancePropose = 112,
+    GovernanceApprove = 113,
+    GovernanceWithdraw = 114,
+    SealedReport = 120,
+}
+
 impl OpBody {
     /// What can be judged from the bytes alone: lengths and ranges. A batch with such an operation is malformed as a whole.
     ///
