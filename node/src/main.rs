@@ -1,1 +1,61 @@
-fn main() {}
+//! `anji`: the node, its adapter and their tools in one binary. Arguments, exit codes and nothing else; see [`cli`] for the commands.
+
+mod cli;
+mod config;
+mod logging;
+mod metrics;
+mod node_callers;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const ABOUT: &str = "A permissioned ledger node for cross-platform credit payments";
+
+const LONG: &str = "\
+A permissioned ledger node for cross-platform credit payments: platforms, credit issuers, service providers and a clearing party each
+run one; together they keep one ledger.
+
+First steps, on one machine:
+
+  anji init --network devnet/networks/four.toml --out net
+  anji node --config net/acquirer/config.toml        (one per node, each in its own terminal)
+  anji adapter --config net/acquirer/adapter.toml
+  anji inspect net/acquirer/data
+
+`devnet/up` does all of that by itself.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   an error; the message names the cause and the way out
+  2   the command line was not understood
+  70  the ledger does not add up: a broken invariant or a root that differs. The node stopped on purpose; do not start it again
+      before the cause is known
+  134 a panic; the data folder is safe to start again";
+
+#[derive(Parser)]
+#[command(name = "anji", version, about = ABOUT, long_about = LONG, after_help = EXIT_CODES, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes keys, genesis and configuration
+    Init(cli::init::InitArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Init(args) => cli::init::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -18,8 +18,8 @@ pub trait Settings: Sized {
     /// The path of a field that has no default and was not given.
     fn from_raw(raw: Self::Raw) -> Result<Self, String>;
 
-    /// Appends the section with a comment before every field; `path` is the section's name, empty for the file itself.
-    fn describe(&self, path: &str, out: &mut String);
+    /// Appends the section, with a comment before every field if `explain`; `path` is its name, empty for the file itself.
+    fn describe(&self, path: &str, explain: bool, out: &mut String);
 }
 
 /// A settings file that cannot be used.
@@ -126,7 +126,7 @@ pub fn parse<T: Settings>(file: &Path, text: &str) -> Result<T, SettingsError> {
 pub fn commented<T: Settings>(settings: &T, head: &str) -> String {
     let mut out: String = head.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
     out.push('\n');
-    settings.describe("", &mut out);
+    settings.describe("", true, &mut out);
     out
 }
 
@@ -144,10 +144,13 @@ pub fn describe_value<V: Serialize>(docs: &[&str], key: &str, value: &V, out: &m
         out.push('\n');
     }
     let line = match toml::Value::try_from(value) {
-        Ok(value) => format!("{key} = {value}\n\n"),
-        Err(_) => format!("# {key} =\n\n"),
+        Ok(value) => format!("{key} = {value}\n"),
+        Err(_) => format!("# {key} =\n"),
     };
     out.push_str(&line);
+    if !docs.is_empty() {
+        out.push('\n');
+    }
 }
 
 /// The head of a section with its comment.
@@ -155,6 +158,9 @@ pub fn describe_value<V: Serialize>(docs: &[&str], key: &str, value: &V, out: &m
 pub fn describe_head(docs: &[&str], head: &str, out: &mut String) {
     for doc in docs {
         out.push_str(format!("#{doc}").trim_end());
+        out.push('\n');
+    }
+    if docs.is_empty() {
         out.push('\n');
     }
     out.push_str(head);
@@ -217,22 +223,24 @@ macro_rules! settings {
                     })
                 }
 
-                fn describe(&self, path: &str, out: &mut String) {
-                    let _ = path;
+                fn describe(&self, path: &str, explain: bool, out: &mut String) {
+                    let _ = (path, explain);
                     $($( $crate::settings::describe_value(
-                        &[$($vdoc),+], stringify!($value), &self.$value, out); )*)?
+                        if explain { &[$($vdoc),+] } else { &[] }, stringify!($value), &self.$value, out); )*)?
                     $($( {
                         let inner = $crate::settings::join(path, stringify!($section));
-                        $crate::settings::describe_head(&[$($sdoc),+], &format!("[{inner}]"), out);
-                        self.$section.describe(&inner, out);
+                        $crate::settings::describe_head(if explain { &[$($sdoc),+] } else { &[] }, &format!("[{inner}]"), out);
+                        self.$section.describe(&inner, explain, out);
                     } )*)?
                     $($( {
                         let inner = $crate::settings::join(path, stringify!($list));
-                        let mut docs: &[&str] = &[$($ldoc),+];
+                        // Only the first of several is explained.
+                        let mut first = explain;
                         for item in &self.$list {
+                            let docs: &[&str] = if first { &[$($ldoc),+] } else { &[] };
                             $crate::settings::describe_head(docs, &format!("[[{inner}]]"), out);
-                            docs = &[];
-                            item.describe(&inner, out);
+                            item.describe(&inner, first, out);
+                            first = false;
                         }
                     } )*)?
                 }

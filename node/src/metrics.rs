@@ -1,0 +1,134 @@
+//! The HTTP door for monitoring: `/metrics` in OpenMetrics text, `/health/live` (the process answers) and `/health/ready`
+//! (it does its work; 503 and the reasons otherwise). Read-only, without money or personal data.
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What `/health/ready` tells.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Health {
+    /// Whether the process does its work.
+    pub(crate) ready: bool,
+    /// Why not, one sentence each; empty when ready.
+    pub(crate) reasons: Vec<String>,
+    /// Figures worth a glance.
+    #[serde(flatten)]
+    pub(crate) details: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Answers the question of readiness, cheaply and without waiting.
+pub(crate) type HealthSource = Arc<dyn Fn() -> Health + Send + Sync>;
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let text = serde_json::to_string(body).unwrap_or_else(|_| String::from("{}"));
+    (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()
+}
+
+fn router(registry: Arc<Registry>, health: HealthSource) -> Router {
+    let metrics = move || {
+        let registry = registry.clone();
+        async move {
+            let mut text = String::new();
+            match prometheus_client::encoding::text::encode(&mut text, &registry) {
+                Ok(()) => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text)
+                }
+                Err(error) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
+                }
+            }
+        }
+    };
+    let ready = move || {
+        let health = health();
+        async move { json(if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health) }
+    };
+    let live = || async { json(StatusCode::OK, &serde_json::json!({ "live": true })) };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(ready.clone()))
+        .route("/health/ready", get(ready))
+        .route("/health/live", get(live))
+}
+
+/// Takes the port. Serving begins with [`serve`].
+///
+/// # Errors
+/// The address is taken or not ours.
+pub(crate) async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.with_context(|| {
+        format!("`metrics.listen = {listen}` cannot be opened\n  way out: stop what uses the port, or change it in the config")
+    })
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// The listener failed.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    registry: Arc<Registry>,
+    health: HealthSource,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(registry, health)).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::metrics::counter::Counter;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn fetch(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn metrics_and_health_are_served() {
+        let mut registry = Registry::default();
+        let counter: Counter = Counter::default();
+        registry.register("anji_test_things", "Things", counter.clone());
+        counter.inc_by(3);
+        let fit = Arc::new(AtomicBool::new(true));
+        let asked = fit.clone();
+        let health: HealthSource = Arc::new(move || {
+            let ready = asked.load(Ordering::Relaxed);
+            let reasons = if ready { vec![] } else { vec![String::from("no peers")] };
+            Health { ready, reasons, details: serde_json::Map::from_iter([(String::from("height"), 7.into())]) }
+        });
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Arc::new(registry), health, stop.clone()));
+        let metrics = fetch(address, "/metrics").await;
+        assert!(
+            metrics.contains("200 OK") && metrics.contains("anji_test_things_total 3") && metrics.contains("# EOF"),
+            "{metrics}"
+        );
+        assert!(fetch(address, "/health/live").await.contains("{\"live\":true}"));
+        let ready = fetch(address, "/health/ready").await;
+        assert!(ready.contains("200 OK") && ready.contains("\"height\":7"), "{ready}");
+        fit.store(false, Ordering::Relaxed);
+        let unfit = fetch(address, "/health").await;
+        assert!(unfit.contains("503") && unfit.contains("no peers"), "{unfit}");
+        assert!(fetch(address, "/nothing").await.contains("404"));
+        stop.cancel();
+        served.await.expect("ends").expect("cleanly");
+    }
+}
