@@ -56,7 +56,7 @@ fn mutate(mut bytes: Vec<u8>, changes: &[(u16, u8, u8)]) -> Vec<u8> {
             1 => bytes[at] = *value,
             2 => bytes.truncate(at),
             3 => bytes.insert(at, *value),
-            _ => bytes[at] = if value % 2 == 0 { 0 } else { 0xff },
+            _ => bytes[at] = if value.is_multiple_of(2) { 0 } else { 0xff },
         }
     }
     bytes

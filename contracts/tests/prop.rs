@@ -103,7 +103,7 @@ impl Builder<'_> {
             _ => link.status == MandateStatus::Active,
         };
         let fit: Vec<_> = self.model.links.iter().filter(|it| wanted(it.1)).map(|it| *it.0).collect();
-        let ids = if self.step.pick % 8 == 0 || fit.is_empty() { self.mandates() } else { fit };
+        let ids = if self.step.pick.is_multiple_of(8) || fit.is_empty() { self.mandates() } else { fit };
         match nth(&ids, self.step.pick / 32) {
             Some(id) if self.step.pick != 255 => (id, self.model.links[&id].acquirer, self.model.links[&id].issuer),
             _ => (unknown, ACQUIRER.0, ISSUER.0),
@@ -118,7 +118,7 @@ impl Builder<'_> {
         };
         let fit: Vec<_> = self.model.buys.iter().filter(|it| wanted(it.1)).map(|it| *it.0).collect();
         let ids: Vec<_> = self.model.buys.keys().copied().collect();
-        let ids = if self.step.pick % 8 == 0 || fit.is_empty() { ids } else { fit };
+        let ids = if self.step.pick.is_multiple_of(8) || fit.is_empty() { ids } else { fit };
         match nth(&ids, self.step.pick / 32) {
             Some(id) if self.step.pick != 255 => (id, self.model.buys[&id].acquirer, self.model.buys[&id].issuer),
             _ => self.mandate(),
@@ -129,7 +129,7 @@ impl Builder<'_> {
         let accepted = |it: &(&ScopedId, &model::Back)| it.1.status == RefundStatus::Accepted;
         let fit: Vec<_> = self.model.backs.iter().filter(accepted).map(|it| *it.0).collect();
         let ids: Vec<_> = self.model.backs.keys().copied().collect();
-        let ids = if self.step.pick % 8 == 0 || fit.is_empty() { ids } else { fit };
+        let ids = if self.step.pick.is_multiple_of(8) || fit.is_empty() { ids } else { fit };
         match nth(&ids, self.step.pick / 32) {
             Some(id) if self.step.pick != 255 => (id, self.model.buys[&self.model.backs[&id].payment].issuer),
             _ => (self.payment().0, ISSUER.0),
@@ -271,7 +271,7 @@ impl Builder<'_> {
             }
             43..=58 => {
                 let it = MandateStop { mandate: MandateId(mandate), reason: 3 };
-                let signer = if self.step.pick % 2 == 0 { acquirer } else { issuer };
+                let signer = if self.step.pick.is_multiple_of(2) { acquirer } else { issuer };
                 let body = match self.step.kind {
                     43..=47 => OpBody::MandateSuspend(it),
                     48..=57 => OpBody::MandateResume(it),
@@ -315,7 +315,7 @@ impl Builder<'_> {
                 let it = PaymentHold {
                     payment: PaymentId(payment),
                     assertion: self.risk(),
-                    disclosure: (self.step.id % 2 == 0).then(|| self.disclosure()),
+                    disclosure: (self.step.id.is_multiple_of(2)).then(|| self.disclosure()),
                 };
                 (payment_issuer, OpBody::PaymentHold(it))
             }
@@ -328,7 +328,7 @@ impl Builder<'_> {
                 let it = PaymentCapture {
                     payment: PaymentId(payment),
                     amount: self.amount(buy.map_or(100, model::Buy::remaining)),
-                    last: self.step.twist % 4 == 0,
+                    last: self.step.twist.is_multiple_of(4),
                     merchant: order.merchant,
                     category: if self.is(125) { MerchantCategory(99) } else { order.category },
                     order_hash: order.order_hash,
@@ -351,7 +351,8 @@ impl Builder<'_> {
             }
             227..=239 => {
                 let it = RefundStep { refund: RefundId(refund), reason: 0 };
-                let body = if self.step.twist % 4 == 0 { OpBody::RefundFail(it) } else { OpBody::RefundPost(it) };
+                let body =
+                    if self.step.twist.is_multiple_of(4) { OpBody::RefundFail(it) } else { OpBody::RefundPost(it) };
                 (refund_issuer, body)
             }
             240..=242 => (CLEARING.0, OpBody::WindowClose(WindowClose { window })),
@@ -595,7 +596,7 @@ fn replay(units: &[Unit], cuts: &[u8]) -> World {
         batch.extend(unit.iter().cloned());
         world.now_ms = *time;
         let next = units.get(place + 1);
-        let new_block = cut % 4 == 0 || next.is_none_or(|next| next.0 != *time);
+        let new_block = cut.is_multiple_of(4) || next.is_none_or(|next| next.0 != *time);
         if new_block || cut % 4 == 1 || next.is_none_or(|next| next.1 != *signer) {
             block.push(world.batch(*signer, &std::mem::take(&mut batch)));
         }

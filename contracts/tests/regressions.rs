@@ -302,7 +302,7 @@ fn hot_entities_are_written_once_a_block_and_only_if_they_changed() {
     let mandate = world.active_mandate();
     let ops = [0, 1, 2].map(|_| Op { op_id: world.new_id(), linked: false, body: OpBody::Pay(pay(mandate, 10)) });
     let batch = world.batch(ACQUIRER, &ops);
-    let effects = world.block(&[batch.clone()]);
+    let effects = world.block(std::slice::from_ref(&batch));
     let keys: Vec<_> = effects.hot.iter().map(|write| write.key).collect();
     let mut sorted = keys.clone();
     sorted.sort_unstable();
