@@ -1,0 +1,55 @@
+//! A height is over. The next begins when the block two before it is executed here, so that its header can be made and judged, and when
+//! there is something to do (engine trap 12).
+
+use crate::app::{App, Next};
+use crate::context::{Anji, Height};
+use crate::engine_types::MisbehaviorEvidence;
+use crate::engine_types::core::CommitCertificate;
+use crate::error::Fatal;
+use crate::idle;
+use crate::metrics::Evidence;
+use crate::shared::Shared;
+use arc_malachitebft_app_channel::Reply;
+use arc_malachitebft_app_channel::app::engine::host::Next as EngineNext;
+use std::sync::Arc;
+
+pub(crate) fn on_finalized(
+    app: &App,
+    certificate: &CommitCertificate<Anji>,
+    evidence: &MisbehaviorEvidence<Anji>,
+    reply: Reply<EngineNext<Anji>>,
+) -> Next {
+    let shared = &app.shared;
+    let decided = certificate.height.0;
+    tell_evidence(shared, decided, evidence);
+    if app.may_promote(decided) {
+        return Next::Promote { decided };
+    }
+    // In the background: the engine may ask other things meanwhile, and a late proposal must not wait for an idle chain.
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if let Err(error) = shared.execution.wait_executed(decided.saturating_sub(1)).await {
+            return shared.fail(Fatal::Execution(error));
+        }
+        shared.pool.mark_executed(decided.saturating_sub(1));
+        idle::wait_for_work(&shared, decided + 1).await;
+        let params = shared.next_height_params();
+        let _ = reply.send(EngineNext::Start(Height(decided + 1), params));
+    });
+    Next::Go
+}
+
+fn tell_evidence(shared: &Shared, height: u64, evidence: &MisbehaviorEvidence<Anji>) {
+    for (validator, pairs) in evidence.votes.iter() {
+        shared.metrics.equivocated(Evidence::Vote, pairs.len());
+        for (first, second) in pairs {
+            tracing::error!(height, %validator, ?first, ?second, "a validator signed two votes for one step");
+        }
+    }
+    for (validator, pairs) in evidence.proposals.iter() {
+        shared.metrics.equivocated(Evidence::Proposal, pairs.len());
+        for (first, second) in pairs {
+            tracing::error!(height, %validator, ?first, ?second, "a validator signed two proposals for one round");
+        }
+    }
+}

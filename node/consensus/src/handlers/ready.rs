@@ -1,0 +1,30 @@
+//! The engine is ready: it starts at the height after the last decided one, once there are peers to talk to (engine trap 5) and execution
+//! is near enough.
+
+use crate::app::{App, Next};
+use crate::chain::log_height;
+use crate::context::{Anji, Height};
+use crate::engine_types::core::HeightParams;
+use crate::error::Fatal;
+use crate::peers::more_than_two_thirds;
+use arc_malachitebft_app_channel::Reply;
+
+pub(crate) async fn on_ready(app: &mut App, reply: Reply<(Height, HeightParams<Anji>)>) -> Next {
+    let shared = &app.shared;
+    let total = shared.config.validators.total_power();
+    let own = shared.config.own_address();
+    let mut changes = shared.peers.changes();
+    let enough = || more_than_two_thirds(shared.peers.connected_power(&shared.config.validators, own), total);
+    if tokio::time::timeout(shared.config.timing.peer_wait, changes.wait_for(|_| enough())).await.is_err() {
+        tracing::warn!("two thirds of the validators are not connected yet; consensus starts all the same");
+    }
+    let height = shared.decided_height() + 1;
+    if let Err(error) = shared.execution.wait_executed(log_height(height)).await {
+        shared.fail(Fatal::Execution(error));
+        return Next::Stop;
+    }
+    let params = shared.next_height_params();
+    tracing::info!(height, voter = app.voter.is_some(), "consensus starts");
+    let _ = reply.send((Height(height), params));
+    Next::Go
+}

@@ -1,0 +1,32 @@
+//! When the next height begins. Under load at once; an idle chain waits for work, by withholding the answer to `Finalized` (engine trap 12).
+
+use crate::shared::Shared;
+use std::time::Instant;
+
+/// Waits until there is a reason for the height `next`: a batch, a header that still has to carry the roots of the last non-empty block, a
+/// peer that works on this height or has decided it, or the heartbeat.
+pub(crate) async fn wait_for_work(shared: &Shared, next: u64) {
+    let timing = &shared.config.timing;
+    let begun = Instant::now();
+    let mut heard = shared.heard();
+    let mut changes = shared.peers.changes();
+    while !has_work(shared, next) {
+        // A higher tip is only a claim: it hurries, but it cannot make an idle chain run at full speed.
+        let claimed = shared.peers.highest_tip() >= next;
+        let patience = if claimed { timing.sync_patience } else { timing.heartbeat };
+        tokio::select! {
+            () = shared.pool.wait_nonempty() => return,
+            _ = heard.wait_for(|heard| *heard >= next) => return,
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(patience.saturating_sub(begun.elapsed())) => return,
+        }
+    }
+}
+
+fn has_work(shared: &Shared, next: u64) -> bool {
+    let last_nonempty = shared.chain().last_nonempty();
+    let roots_due = last_nonempty > 0 && next <= last_nonempty + 2;
+    // While catching up, the last block came from a peer and more are there.
+    let catching_up = shared.last_synced() + 1 == next && shared.peers.highest_tip() >= next;
+    roots_due || catching_up || !shared.pool.is_empty() || shared.heard_height() >= next
+}
