@@ -60,6 +60,12 @@ pub enum ExecutionError {
     /// The state could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The system gives no thread.
+    #[error("starting the execution thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The execution thread panicked: a bug; the message is on stderr.
+    #[error("the execution thread panicked")]
+    Panicked,
     /// Execution stopped before; the first error is in the log and with [`crate::ExecutionHandle::stopped`].
     #[error("execution has stopped")]
     Stopped,
@@ -70,10 +76,12 @@ impl ExecutionError {
     #[must_use]
     pub const fn is_broken(&self) -> bool {
         match self {
-            Self::BrokenRoot { .. } | Self::BrokenSum { .. } | Self::BrokenBlock { .. } | Self::BrokenBatch { .. } => {
-                true
-            }
-            Self::Genesis(_) | Self::Commit(_) | Self::Read(_) | Self::Stopped => false,
+            Self::BrokenRoot { .. }
+            | Self::BrokenSum { .. }
+            | Self::BrokenBlock { .. }
+            | Self::BrokenBatch { .. }
+            | Self::Panicked => true,
+            Self::Genesis(_) | Self::Commit(_) | Self::Read(_) | Self::Thread(_) | Self::Stopped => false,
         }
     }
 }

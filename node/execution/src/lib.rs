@@ -5,12 +5,15 @@
 //! Read [`executor`] for one block's way, [`handle`] for the thread, [`scan`] for the full check of a data folder.
 #![deny(missing_docs)]
 
+mod cache;
 pub mod error;
 pub mod executor;
 pub mod handle;
 pub mod metrics;
 pub mod registry;
 pub mod scan;
+mod view;
+mod writing;
 
 pub use error::ExecutionError;
 pub use executor::{Alarm, DecidedBlock, Executed, ExecutionOptions, Executor};

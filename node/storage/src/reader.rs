@@ -170,6 +170,18 @@ impl Reader {
         values.into_iter().zip(ids).zip(&keys).map(decode).collect()
     }
 
+    /// Calls `visit` with every operation that consumed its id, by id, until it answers false.
+    pub fn visit_ops(
+        &self,
+        mut visit: impl FnMut(&ScopedId, &OpRow) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.state.walk(OPS, IteratorMode::Start, false, |key, value| {
+            let id = crate::columns::decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
+            let row = OpRow::decode(&id, value).ok_or_else(|| damaged(OPS, key, "it cannot be decoded"))?;
+            visit(&id, &row)
+        })
+    }
+
     /// The newest operation id of a participant that consumed its id.
     pub fn newest_op(&self, participant: ParticipantId) -> Result<Option<ScopedId>, ReadError> {
         let top = op_key(&ScopedId { participant, op_id: anji_contracts::types::OpId(u128::MAX) });

@@ -1,0 +1,148 @@
+//! What execution keeps in memory: decoded entities and the newest operation ids. Both are bounded and both only repeat what storage
+//! holds, so losing them costs time and never an answer.
+
+use anji_contracts::entity::{Entity, EntityKey, PaymentStatus, RefundStatus};
+use anji_contracts::types::ScopedId;
+use anji_storage::Latest;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The latest version of an entity, decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached {
+    pub(crate) latest: Latest,
+    pub(crate) state: Entity,
+}
+
+/// Entities in two generations: a hit moves an entity into the young one; when that is full, the old one is forgotten and they swap.
+/// So the most recently used `capacity` entities are always there, and never more than twice as many.
+#[derive(Debug)]
+pub(crate) struct EntityCache {
+    capacity: usize,
+    young: HashMap<EntityKey, Cached>,
+    old: HashMap<EntityKey, Cached>,
+}
+
+impl EntityCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1024), young: HashMap::new(), old: HashMap::new() }
+    }
+
+    pub(crate) fn get(&mut self, key: &EntityKey) -> Option<&Cached> {
+        if !self.young.contains_key(key) {
+            let cached = self.old.remove(key)?;
+            self.make_room();
+            self.young.insert(*key, cached);
+        }
+        self.young.get(key)
+    }
+
+    pub(crate) fn insert(&mut self, key: EntityKey, cached: Cached) {
+        self.old.remove(&key);
+        self.make_room();
+        self.young.insert(key, cached);
+    }
+
+    pub(crate) fn remove(&mut self, key: &EntityKey) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    fn make_room(&mut self) {
+        if self.young.len() >= self.capacity {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+}
+
+/// Whether an entity is likely to be asked for again: payments and refunds that are over are not worth the memory.
+pub(crate) fn is_worth_keeping(state: &Entity) -> bool {
+    match state {
+        Entity::Payment(payment) => {
+            matches!(payment.status, PaymentStatus::Requested | PaymentStatus::Held | PaymentStatus::PartCaptured)
+        }
+        Entity::Refund(refund) => refund.status == RefundStatus::Accepted,
+        _ => true,
+    }
+}
+
+/// Ids of the newest operations. Ids start with their time, so "every id from `floor_ms` on is in here" is a claim that can be
+/// kept with bounded memory, and nearly every new operation is known to be new without asking the disk.
+#[derive(Debug)]
+pub(crate) struct RecentOps {
+    capacity: usize,
+    floor_ms: u64,
+    ids: HashSet<ScopedId>,
+    by_second: BTreeMap<u64, Vec<ScopedId>>,
+}
+
+impl RecentOps {
+    /// Every id consumed so far is older than `floor_ms`.
+    pub(crate) fn new(capacity: usize, floor_ms: u64) -> Self {
+        Self { capacity: capacity.max(1024), floor_ms, ids: HashSet::new(), by_second: BTreeMap::new() }
+    }
+
+    /// Whether the id was consumed; `None` if only the disk knows.
+    pub(crate) fn is_consumed(&self, id: &ScopedId) -> Option<bool> {
+        (id.op_id.time_ms() >= self.floor_ms).then(|| self.ids.contains(id))
+    }
+
+    pub(crate) fn insert(&mut self, id: ScopedId) {
+        let time_ms = id.op_id.time_ms();
+        if time_ms < self.floor_ms || !self.ids.insert(id) {
+            return;
+        }
+        self.by_second.entry(time_ms / 1000).or_default().push(id);
+        while self.ids.len() > self.capacity {
+            let Some((second, ids)) = self.by_second.pop_first() else { return };
+            for id in &ids {
+                self.ids.remove(id);
+            }
+            self.floor_ms = (second + 1).saturating_mul(1000);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anji_contracts::entity::Line;
+    use anji_contracts::types::{MandateId, OpId, ParticipantId};
+
+    fn id(time_ms: u64, tail: u128) -> ScopedId {
+        ScopedId { participant: ParticipantId(1), op_id: OpId::new(time_ms, tail) }
+    }
+
+    #[test]
+    fn an_id_that_is_not_known_is_never_called_new() {
+        let mut recent = RecentOps::new(1024, 5_000);
+        assert_eq!(recent.is_consumed(&id(4_999, 1)), None);
+        assert_eq!(recent.is_consumed(&id(5_000, 1)), Some(false));
+        let mut consumed = HashSet::new();
+        for n in 0..10_000u128 {
+            // Times that jump back and forth, some below the floor.
+            let time_ms = 4_000 + u64::try_from(n * 7919 % 60_000).unwrap_or_default();
+            recent.insert(id(time_ms, n));
+            consumed.insert(id(time_ms, n));
+            assert!(recent.ids.len() <= 1024);
+        }
+        for id in &consumed {
+            assert_ne!(recent.is_consumed(id), Some(false));
+        }
+        assert_eq!(recent.is_consumed(&id(u64::MAX, 0)), Some(false));
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_what_is_used() {
+        let mut cache = EntityCache::new(1024);
+        let key = |n: u64| EntityKey::Line(MandateId(id(n, 0)));
+        let cached = |n| Cached { latest: Latest { index: n, version: 1 }, state: Entity::Line(Line::default()) };
+        for n in 0..100_000 {
+            cache.insert(key(n), cached(n));
+            assert!(cache.get(&key(0)).is_some(), "used all the time");
+            assert!(cache.young.len() + cache.old.len() <= 2048);
+        }
+        assert!(cache.get(&key(1)).is_none());
+        cache.remove(&key(0));
+        assert!(cache.get(&key(0)).is_none());
+    }
+}

@@ -1,0 +1,151 @@
+//! A block's effects as entries, in log order: what ledger time changed, then per batch its changes and the batch entry, then the hot
+//! entities, then the block entry. The order is part of the format: every node must append the same bytes.
+
+use crate::view::View;
+use anji_contracts::block::{BlockEffects, Write};
+use anji_contracts::codec;
+use anji_contracts::entity::{Entity, EntityKey};
+use anji_contracts::entry::{BatchEntry, BlockEntry, EntityEntry, Entry, NO_PREVIOUS};
+use anji_contracts::types::Hash32;
+use anji_contracts::{CheckedBatch, Receipt};
+use anji_storage::{BatchReceipts, BlockCommit, BlockRecord, Latest, OpRow, ReadError};
+use borsh::BorshSerialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Collects one block's commit.
+pub(crate) struct Writing<'v> {
+    view: &'v View,
+    commit: BlockCommit,
+    next_index: u64,
+    next_batch_seq: u64,
+    n_ops_before: u64,
+    /// Newest version of every entity the block changed.
+    changed: HashMap<EntityKey, (Latest, Entity)>,
+}
+
+impl<'v> Writing<'v> {
+    /// `last` is the block before, `this` names height, header and time of the block. The commit's memory is used again.
+    pub(crate) fn new(view: &'v View, mut commit: BlockCommit, last: &BlockRecord, this: &BlockRecord) -> Self {
+        commit.height = this.height;
+        commit.header_hash = this.header_hash;
+        commit.time_ms = this.time_ms;
+        commit.entries.clear();
+        commit.latest.clear();
+        commit.ops.clear();
+        commit.batches.clear();
+        commit.due_removed.clear();
+        commit.due_added.clear();
+        commit.n_ops = 0;
+        Self {
+            view,
+            commit,
+            next_index: last.log.size,
+            next_batch_seq: last.n_batches_total,
+            n_ops_before: last.n_ops_total,
+            changed: HashMap::new(),
+        }
+    }
+
+    /// Writes everything and returns the receipts by batch.
+    pub(crate) fn put_block(
+        &mut self,
+        effects: BlockEffects,
+        batches: &[Arc<CheckedBatch>],
+    ) -> Result<Vec<Arc<BatchReceipts>>, ReadError> {
+        self.changed.reserve(effects.batches.iter().map(|batch| batch.writes.len()).sum::<usize>() * 2);
+        self.put_writes(effects.begin)?;
+        for (effects, batch) in effects.batches.into_iter().zip(batches) {
+            self.put_writes(effects.writes)?;
+            self.put_batch(batch, effects.receipts, effects.op_records);
+        }
+        self.put_writes(effects.hot)?;
+        self.commit.due_removed = effects.due_removed;
+        self.commit.due_added = effects.due_added;
+        self.put_entry(&Entry::Block(BlockEntry {
+            height: self.commit.height,
+            header_hash: self.commit.header_hash,
+            time_ms: self.commit.time_ms,
+            active_root: Hash32::ZERO,
+            n_batches_total: self.next_batch_seq,
+            n_ops_total: self.n_ops_before + self.commit.n_ops,
+        }));
+        Ok(self.commit.batches.clone())
+    }
+
+    fn put_entry(&mut self, entry: &Entry) {
+        self.commit.entries.push(entry);
+        self.next_index += 1;
+    }
+
+    fn put_writes(&mut self, writes: Vec<Write>) -> Result<(), ReadError> {
+        for Write { key, state, cause } in writes {
+            let before = match self.changed.get(&key) {
+                Some((latest, _)) => Some(*latest),
+                None => self.view.latest(&key)?,
+            };
+            let version = before.map_or(1, |before| before.version + 1);
+            let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);
+            let latest = Latest { index: self.next_index, version };
+            let entry = Entry::Entity(EntityEntry { key, version, prev_index, state, cause });
+            self.put_entry(&entry);
+            if let Entry::Entity(EntityEntry { state, .. }) = entry {
+                self.changed.insert(key, (latest, state));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_batch(
+        &mut self,
+        batch: &CheckedBatch,
+        receipts: Vec<Receipt>,
+        op_records: Vec<(anji_contracts::types::ScopedId, anji_contracts::OpRecord)>,
+    ) {
+        let batch_seq = self.next_batch_seq;
+        let mut bytes = Vec::with_capacity(64);
+        let leaves: Vec<Hash32> = receipts
+            .iter()
+            .map(|receipt| {
+                bytes.clear();
+                // Writing to a Vec does not fail (see `codec::encode`).
+                let _ = receipt.serialize(&mut bytes);
+                codec::merkle_leaf(&bytes)
+            })
+            .collect();
+        self.put_entry(&Entry::Batch(BatchEntry {
+            batch_seq,
+            batch_hash: batch.hash,
+            participant: batch.header.participant,
+            expires_at_ms: batch.header.expires_at_ms,
+            n_ops: batch.header.n_ops,
+            ops_root: batch.header.ops_root,
+            receipts_root: codec::merkle_root(&leaves),
+        }));
+        // Records come in the order of the operations, each at most once.
+        let mut positions = (0u32..).zip(&batch.ops);
+        for (id, record) in op_records {
+            let position = positions.by_ref().find_map(|(position, op)| (op.op_id == id.op_id).then_some(position));
+            let position = position.unwrap_or(u32::MAX);
+            self.commit.ops.push((id, OpRow { record, batch_seq, position }));
+        }
+        self.commit.n_ops += receipts.len() as u64;
+        self.commit.batches.push(Arc::new(BatchReceipts {
+            seq: batch_seq,
+            height: self.commit.height,
+            time_ms: self.commit.time_ms,
+            participant: batch.header.participant,
+            batch_hash: batch.hash,
+            receipts,
+        }));
+        self.next_batch_seq += 1;
+    }
+
+    /// The commit, and the newest state of everything that changed.
+    pub(crate) fn finish(mut self) -> (BlockCommit, impl Iterator<Item = (EntityKey, Latest, Entity)> + use<>) {
+        self.commit.latest.extend(self.changed.iter().map(|(key, (latest, _))| (*key, *latest)));
+        // Sorted keys are cheaper to insert, and the same block makes the same write everywhere.
+        self.commit.latest.sort_unstable_by_key(|(key, _)| *key);
+        (self.commit, self.changed.into_iter().map(|(key, (latest, state))| (key, latest, state)))
+    }
+}
