@@ -1,0 +1,359 @@
+//! The way in: judgement of the bytes, then a place in the pool; and the pool's face to proposer, executor and operator.
+
+use crate::candidate::CandidateLimits;
+use crate::error::{Full, MempoolError};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::pool::{Fate, Pool, PoolBatch};
+use crate::ports::{Clock, Registry, Spread};
+use crate::standing::{PeerStanding, Standings};
+use anji_contracts::batch::{MAX_BATCH_BYTES, check_expiry};
+use anji_contracts::types::{ChainId, Hash32, ParticipantId};
+use anji_contracts::{Reject, decode_batch};
+use anji_network::PeerId;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Judging bytes are counted in units of this size, since a semaphore counts in 32 bits.
+const JUDGING_UNIT: usize = 1024;
+
+/// Where a batch comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A client of this node. What is admitted is pushed to the peers.
+    Client,
+    /// A peer's push.
+    Peer(PeerId),
+}
+
+/// What was known of a batch before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// Nothing.
+    New,
+    /// It waits for a block already.
+    Waiting,
+    /// It is in the decided block of this height.
+    OnChain {
+        /// The height.
+        height: u64,
+    },
+}
+
+/// A batch was admitted, now or before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admitted {
+    /// BLAKE3 of the bytes.
+    pub batch_hash: Hash32,
+    /// Who signed it.
+    pub participant: ParticipantId,
+    /// Its number of operations.
+    pub n_ops: u32,
+    /// Whether it was known.
+    pub known: Known,
+}
+
+/// The pool in figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MempoolStatus {
+    /// Batches waiting for a block.
+    pub n_batches: u64,
+    /// Their operations.
+    pub n_ops: u64,
+    /// Memory of everything kept.
+    pub memory_bytes: u64,
+    /// Its bound.
+    pub limit_bytes: u64,
+}
+
+/// The mempool. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Mempool {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    chain: ChainId,
+    pub(crate) limits: Limits,
+    registry: Arc<dyn Registry>,
+    pub(crate) spread: Arc<dyn Spread>,
+    pub(crate) clock: Clock,
+    pool: Mutex<Pool>,
+    standings: Mutex<Standings>,
+    /// Units of [`JUDGING_UNIT`] bytes that may wait for judgement.
+    waiting_room: Arc<Semaphore>,
+    judges: Arc<Semaphore>,
+    n_waiting: watch::Sender<usize>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Mempool {
+    /// An empty pool for one chain.
+    #[must_use]
+    pub fn new(
+        chain: ChainId,
+        limits: Limits,
+        registry: Arc<dyn Registry>,
+        spread: Arc<dyn Spread>,
+        clock: Clock,
+        metrics: &mut prometheus_client::registry::Registry,
+    ) -> Self {
+        // At least one batch of the largest size must fit the waiting room.
+        let room = (limits.judging_bytes.max(MAX_BATCH_BYTES) / JUDGING_UNIT).min(Semaphore::MAX_PERMITS);
+        Self {
+            shared: Arc::new(Shared {
+                chain,
+                registry,
+                spread,
+                clock,
+                pool: Mutex::new(Pool::new(limits.clone())),
+                standings: Mutex::default(),
+                waiting_room: Arc::new(Semaphore::new(room)),
+                judges: Arc::new(Semaphore::new(limits.judging_threads.max(1))),
+                n_waiting: watch::Sender::new(0),
+                metrics: Metrics::register(metrics),
+                limits,
+            }),
+        }
+    }
+
+    /// Judges the exact bytes of a batch and keeps it. The same bytes again are no error: they are known.
+    ///
+    /// # Errors
+    /// [`MempoolError`]; nothing was kept.
+    pub async fn submit(&self, bytes: Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
+        let result = self.judge_and_keep(bytes, origin).await;
+        self.count(origin, &result);
+        result
+    }
+
+    async fn judge_and_keep(&self, bytes: Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
+        if bytes.len() > MAX_BATCH_BYTES {
+            return Err(Reject::TooLarge.into());
+        }
+        let place = self.enter_waiting_room(bytes.len(), origin).await?;
+        let judge = self.shared.judges.clone().acquire_owned().await.map_err(|_| MempoolError::Stopping)?;
+        let this = self.clone();
+        // A judge that has begun finishes even if the caller hangs up; place and judge are given back when it has.
+        let task = tokio::task::spawn_blocking(move || {
+            let _permits = (place, judge);
+            let started = Instant::now();
+            let result = this.judge(&bytes, origin).and_then(|judged| this.keep(judged, origin));
+            this.shared.metrics.judging_seconds.observe(started.elapsed().as_secs_f64());
+            result
+        });
+        task.await.map_err(|_| MempoolError::Stopping)?
+    }
+
+    /// A client is told to come back when the waiting room is full; peers are read one after the other, so they wait.
+    async fn enter_waiting_room(&self, size: usize, origin: Origin) -> Result<OwnedSemaphorePermit, MempoolError> {
+        let units = u32::try_from(size.div_ceil(JUDGING_UNIT)).unwrap_or(u32::MAX);
+        let room = self.shared.waiting_room.clone();
+        match origin {
+            Origin::Client => {
+                room.try_acquire_many_owned(units).map_err(|_| full(Full::Judging, Duration::from_millis(50)))
+            }
+            Origin::Peer(_) => room.acquire_many_owned(units).await.map_err(|_| MempoolError::Stopping),
+        }
+    }
+
+    /// Everything that is judged on the bytes alone, the keys and the clock; `Ok(Err(known))` when there is nothing left to do.
+    fn judge(&self, bytes: &Bytes, origin: Origin) -> Result<Result<PoolBatch, Admitted>, MempoolError> {
+        let shared = &self.shared;
+        let decoded = decode_batch(bytes, &shared.chain)?;
+        let admitted = |known| Admitted {
+            batch_hash: decoded.hash,
+            participant: decoded.header.participant,
+            n_ops: decoded.header.n_ops,
+            known,
+        };
+        // The same bytes were verified before, so they need no second look; not even when they have expired meanwhile.
+        if let Some(known) = known_of(self.pool().fate(&decoded.hash)) {
+            return Ok(Err(admitted(known)));
+        }
+        let now_ms = (shared.clock)();
+        check_expiry(decoded.header.expires_at_ms, now_ms)?;
+        shared.registry.check_signature(&decoded, now_ms)?;
+        tracing::trace!(batch = %decoded.hash, ?origin, "batch verified");
+        // A copy of the right size: what arrived may be a slice of a larger buffer, which would be kept alive and not be counted.
+        let bytes = Bytes::copy_from_slice(bytes);
+        // Verified just now, with the key that its header names.
+        Ok(Ok(PoolBatch { bytes, checked: Arc::new(decoded.assume_verified()) }))
+    }
+
+    fn keep(&self, judged: Result<PoolBatch, Admitted>, origin: Origin) -> Result<Admitted, MempoolError> {
+        let batch = match judged {
+            Ok(batch) => batch,
+            Err(admitted) => return Ok(admitted),
+        };
+        let (batch_hash, header) = (batch.checked.hash, batch.checked.header.clone());
+        let bytes = batch.bytes.clone();
+        let now_ms = (self.shared.clock)();
+        let own = origin == Origin::Client;
+        let inserted = {
+            let mut pool = self.pool();
+            let inserted = pool.insert(batch, own, false, now_ms);
+            self.publish(&pool);
+            inserted
+        };
+        let fate = inserted.map_err(|what| match what {
+            Full::Pool => full(what, Duration::from_millis(500)),
+            Full::Participant | Full::Judging => full(what, Duration::from_millis(200)),
+        })?;
+        let known = known_of(fate).unwrap_or(Known::New);
+        if own && known == Known::New {
+            self.shared.spread.push(bytes);
+        }
+        Ok(Admitted { batch_hash, participant: header.participant, n_ops: header.n_ops, known })
+    }
+
+    /// A batch that was fetched for a proposal and verified by the caller: kept if there is room, expired or not.
+    pub fn offer(&self, batch: PoolBatch) {
+        let now_ms = (self.shared.clock)();
+        let hash = batch.checked.hash;
+        let mut pool = self.pool();
+        if let Err(what) = pool.insert(batch, false, true, now_ms) {
+            tracing::debug!(batch = %hash, ?what, "no room to keep a fetched batch");
+        }
+        self.publish(&pool);
+    }
+
+    /// A kept batch: waiting, included, or executed lately.
+    #[must_use]
+    pub fn get(&self, hash: &Hash32) -> Option<PoolBatch> {
+        self.pool().get(hash)
+    }
+
+    /// The bytes of those of the `hashes` that are kept, in order, until `max_bytes` are reached: an answer to a peer that asks.
+    #[must_use]
+    pub fn serve(&self, hashes: &[Hash32], max_bytes: usize) -> Vec<Bytes> {
+        let pool = self.pool();
+        let mut size = 0usize;
+        hashes
+            .iter()
+            .filter_map(|hash| pool.get(hash))
+            .map(|batch| batch.bytes)
+            .take_while(|bytes| {
+                size = size.saturating_add(bytes.len());
+                size <= max_bytes
+            })
+            .collect()
+    }
+
+    /// Batches for a block, a fair share of each participant; they stay in the pool until they are included.
+    #[must_use]
+    pub fn candidate(&self, limits: &CandidateLimits) -> Vec<PoolBatch> {
+        let mut pool = self.pool();
+        let chosen = pool.candidate(limits);
+        self.publish(&pool);
+        chosen
+    }
+
+    /// These batches are in the decided block of this height and time; also told at start for the blocks of the last ten minutes.
+    pub fn mark_included(&self, height: u64, time_ms: u64, hashes: &[Hash32]) {
+        let mut pool = self.pool();
+        pool.mark_included(height, time_ms, hashes);
+        self.publish(&pool);
+    }
+
+    /// The block is executed: its batches are kept for a while for peers that still ask.
+    pub fn mark_executed(&self, height: u64) {
+        let now_ms = (self.shared.clock)();
+        let mut pool = self.pool();
+        pool.mark_executed(height, now_ms);
+        self.publish(&pool);
+    }
+
+    /// Whether nothing waits for a block.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self.shared.n_waiting.borrow() == 0
+    }
+
+    /// Waits until something waits for a block.
+    pub async fn wait_nonempty(&self) {
+        // The sender lives as long as the pool, so this cannot fail.
+        let _ = self.shared.n_waiting.subscribe().wait_for(|n_waiting| *n_waiting > 0).await;
+    }
+
+    /// The pool in figures.
+    #[must_use]
+    pub fn status(&self) -> MempoolStatus {
+        let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let pool = self.pool();
+        MempoolStatus {
+            n_batches: wide(pool.n_waiting()),
+            n_ops: pool.n_waiting_ops(),
+            memory_bytes: wide(pool.memory_bytes()),
+            limit_bytes: wide(self.shared.limits.total_bytes),
+        }
+    }
+
+    /// How a peer stands.
+    #[must_use]
+    pub fn peer_standing(&self, peer: &PeerId) -> PeerStanding {
+        self.standings().get(peer)
+    }
+
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn standings(&self) -> MutexGuard<'_, Standings> {
+        self.shared.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever waits, and the gauges. Called with the lock held, so that the figures never run backwards.
+    pub(crate) fn publish(&self, pool: &Pool) {
+        let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let counters = &self.shared.metrics.counters;
+        counters.waiting_batches.set(signed(pool.n_waiting()));
+        counters.waiting_ops.set(i64::try_from(pool.n_waiting_ops()).unwrap_or(i64::MAX));
+        counters.kept_batches.set(signed(pool.n_kept()));
+        counters.memory_bytes.set(signed(pool.memory_bytes()));
+        counters.remembered_batches.set(signed(pool.n_remembered()));
+        let n_waiting = pool.n_waiting();
+        self.shared.n_waiting.send_if_modified(|before| std::mem::replace(before, n_waiting) != n_waiting);
+    }
+
+    fn count(&self, origin: Origin, result: &Result<Admitted, MempoolError>) {
+        let counters = &self.shared.metrics.counters;
+        let label = match origin {
+            Origin::Client => ("origin", "client".to_owned()),
+            Origin::Peer(_) => ("origin", "peer".to_owned()),
+        };
+        match result {
+            Ok(Admitted { known: Known::New, n_ops, .. }) => {
+                counters.admitted.get_or_create(&vec![label]).inc();
+                counters.admitted_ops.inc_by(u64::from(*n_ops));
+            }
+            Ok(_) => {
+                counters.known.get_or_create(&vec![label]).inc();
+            }
+            Err(error) => {
+                let why = match error {
+                    MempoolError::Reject(reject) => reject.name(),
+                    MempoolError::Full { what: Full::Pool, .. } => "pool_full",
+                    MempoolError::Full { what: Full::Participant, .. } => "participant_full",
+                    MempoolError::Full { what: Full::Judging, .. } => "judging_full",
+                    MempoolError::Stopping => "stopping",
+                };
+                counters.refused.get_or_create(&vec![label, ("reason", why.to_owned())]).inc();
+            }
+        }
+    }
+}
+
+fn full(what: Full, retry_after: Duration) -> MempoolError {
+    MempoolError::Full { what, retry_after }
+}
+
+fn known_of(fate: Fate) -> Option<Known> {
+    match fate {
+        Fate::Unknown => None,
+        Fate::Kept => Some(Known::Waiting),
+        Fate::OnChain { height } => Some(Known::OnChain { height }),
+    }
+}
