@@ -41,7 +41,9 @@ fn every_link_to_a_file_leads_somewhere() {
 fn every_command_that_the_documents_name_exists() {
     for (path, text) in all_documents() {
         for line in text.lines().map(str::trim) {
-            let Some(command) = line.strip_prefix("./").and_then(|rest| rest.split_whitespace().next()) else { continue };
+            let Some(command) = line.strip_prefix("./").and_then(|rest| rest.split_whitespace().next()) else {
+                continue;
+            };
             let there = repository().join(command);
             assert!(there.exists(), "{}: `{line}`", path.display());
         }

@@ -9,7 +9,8 @@ type Imports = BTreeMap<String, BTreeSet<String>>;
 /// The rows `| crate | imports |` of the section "Imports".
 fn written() -> Imports {
     let text = std::fs::read_to_string(repository().join("node/docs/ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let section = text.split("\n## Imports\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section Imports");
+    let section =
+        text.split("\n## Imports\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section Imports");
     let mut imports = Imports::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();

@@ -14,7 +14,8 @@ const LOADERS: usize = 4;
 async fn load(ledger: Ledger, place: usize, stop: Arc<AtomicBool>, given: Arc<Mutex<Vec<Decided>>>, all: Mandates) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let ops: Vec<_> = (0..10).map(|i| ledger.pay(all[(place * 7 + number * 3 + i) % all.len()], 1 + i as u64)).collect();
+        let ops: Vec<_> =
+            (0..10).map(|i| ledger.pay(all[(place * 7 + number * 3 + i) % all.len()], 1 + i as u64)).collect();
         let batch = ledger.batch(1, &ops);
         let mut nodes = VALIDATORS;
         nodes.rotate_left((place + number) % VALIDATORS.len());

@@ -1,12 +1,11 @@
 //! A wallet of the test's own: holds every participant's signing key, makes batches byte by byte, submits them to any node,
 //! and reads back what became of them.
 
-use anji_contracts::ChainId;
 use anji_contracts::batch::encode_batch;
 use anji_contracts::ops::{MandateActivate, MandatePropose, Op, OpBody, Order, Pay, PaymentRequest};
 use anji_contracts::types::{
-    Amount, Consent, Currency, Disclosure, Guarantee, Hash32, KeyId, MandateId, MerchantCategory, OpId, ParticipantId,
-    Pseudonym, RiskAssertion, Scene, SceneSet, ScheduleVersion, ScopedId, Tier, TraceId,
+    Amount, ChainId, Consent, Currency, Disclosure, Guarantee, Hash32, KeyId, MandateId, MerchantCategory, OpId,
+    ParticipantId, Pseudonym, RiskAssertion, Scene, SceneSet, ScheduleVersion, ScopedId, Tier, TraceId,
 };
 use anji_proto::v1 as pb;
 use anji_proto::v1::operator_service_client::OperatorServiceClient;
@@ -229,19 +228,18 @@ impl Ledger {
     /// No node gave them within `patience`, or one refused the bytes.
     pub async fn settle(&self, nodes: &[&str], participant: u32, batch: &Bytes, patience: Duration) -> Decided {
         let deadline = Instant::now() + patience;
-        let mut last = Status::unknown("never asked");
-        for node in nodes.iter().cycle() {
-            match self.submit(node, participant, batch).await {
-                Ok(receipts) => return Decided { node: (*node).to_owned(), receipts },
-                Err(status) => {
-                    assert!(reject_code(&status).is_none(), "{node} refused a good batch: {status:?}");
-                    last = status;
-                }
-            }
-            assert!(Instant::now() < deadline, "no receipts within {} s; last: {last:?}", patience.as_secs());
+        let mut place = 0;
+        loop {
+            let node = nodes[place % nodes.len()];
+            place += 1;
+            let status = match self.submit(node, participant, batch).await {
+                Ok(receipts) => return Decided { node: node.to_owned(), receipts },
+                Err(status) => status,
+            };
+            assert!(reject_code(&status).is_none(), "{node} refused a good batch: {status:?}");
+            assert!(Instant::now() < deadline, "no receipts within {} s; last: {status:?}", patience.as_secs());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        unreachable!("cycle() of a list that is not empty never ends")
     }
 
     /// Settles operations of a participant in one batch and asserts that all are done.

@@ -1,6 +1,6 @@
 //! Wrong bytes and wrong operations, one row each: a clear answer with a code, nothing lost, the node stays up.
 
-use anji_contracts::batch::{MAX_BATCH_BYTES, decode_batch};
+use anji_contracts::batch::MAX_BATCH_BYTES;
 use anji_contracts::ops::{Op, OpBody, WindowClose};
 use anji_contracts::types::{Amount, ChainId, Hash32, WindowId};
 use anji_proto::v1 as pb;
@@ -90,7 +90,12 @@ fn wrong_operations_get_a_receipt_with_their_code() {
         ("zero amount", 1, pay(0), Some(5001)),
         ("overflow", 1, pay(u64::MAX), Some(4011)),
         ("wrong role", 2, pay(5), Some(2001)),
-        ("wrong role at the window", 1, ledger.op(OpBody::WindowClose(WindowClose { window: WindowId(1) })), Some(2001)),
+        (
+            "wrong role at the window",
+            1,
+            ledger.op(OpBody::WindowClose(WindowClose { window: WindowId(1) })),
+            Some(2001),
+        ),
         ("clock behind", 1, Op { op_id: ledger.op_id_at(now - day - 60_000), ..pay(5) }, Some(3002)),
         ("clock ahead", 1, Op { op_id: ledger.op_id_at(now + 600_000), ..pay(5) }, Some(3003)),
         ("clock a minute ahead", 1, Op { op_id: ledger.op_id_at(now + 60_000), ..pay(5) }, None),
@@ -135,7 +140,8 @@ fn a_caller_without_the_right_token_gets_nothing() {
     let ask = |token: Option<&'static str>| {
         let address = address.clone();
         async move {
-            let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("address").connect_lazy();
+            let channel =
+                tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("address").connect_lazy();
             let mut wallet = pb::wallet_service_client::WalletServiceClient::new(channel);
             let mut request = tonic::Request::new(pb::GetChainInfoRequest {});
             if let Some(token) = token {
