@@ -1,5 +1,5 @@
 //! The data folder itself: `STORE` names format and chain, `LOCK` keeps a second process out.
-//! Layout: `STORE`, `LOCK`, `blocks/` (see [`crate::blocks`]), `state/` (RocksDB) and `state.sums` (see [`crate::sums`]).
+//! Layout: `STORE`, `LOCK`, `blocks/` (see [`crate::blocks`]), `state/` (RocksDB, with `state/SUMS`, see [`crate::sums`]).
 
 use crate::FORMAT_VERSION;
 use crate::error::OpenError;
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const RESTORE: &str =
     "restore the data folder from a backup, or move it away and let the node catch up as a follower";
 /// Way out where only derived files are damaged.
-pub(crate) const REBUILD: &str = "stop the node, delete `state` and `state.sums` in the data folder and start again: the state is rebuilt from the block file";
+pub(crate) const REBUILD: &str =
+    "stop the node, delete the folder `state` and start again: the state is rebuilt from the block file";
 
 /// Held as long as anything of the folder is open.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::commit::Store;
 use crate::error::{OpenError, ReadError};
 use crate::folder::{self, FolderLock, REBUILD, RESTORE, io_error, sync_dir};
 use crate::reader::Reader;
-use crate::state::State;
+use crate::state::{State, open_error};
 use crate::sums::{Checked, SumsKeeper, check_files, live_tables};
 use crate::tiles::{check_entries, load_tree};
 use anji_contracts::types::ChainId;
@@ -193,10 +193,7 @@ fn clear_unborn(dir: &Path) -> Result<(), OpenError> {
 }
 
 fn as_open(dir: &Path, error: &ReadError) -> OpenError {
-    let what = error.to_string();
-    let named = what.split_whitespace().find(|word| word.starts_with(&dir.display().to_string()));
-    let path = named.map_or_else(|| dir.to_path_buf(), |word| Path::new(word).to_path_buf());
-    OpenError::Corrupted { path, offset: None, what, way_out: REBUILD }
+    open_error(dir, error.to_string())
 }
 
 /// Whether the state is whole and belongs to the blocks; returns its log tree and notes the last block.

@@ -101,7 +101,7 @@ impl State {
         } else {
             DB::open_cf_descriptors_read_only(&db_options(options, false), dir, families(), false)
         };
-        let db = db.map_err(|error| open_error(dir, &error))?;
+        let db = db.map_err(|error| open_error(dir, error.to_string()))?;
         Ok(Self { db, dir: dir.to_path_buf(), last: RwLock::new(None), _lock: lock })
     }
 
@@ -172,14 +172,14 @@ pub(crate) fn read_error(family: &str, key: &[u8], error: &rocksdb::Error) -> Re
 }
 
 /// RocksDB names the file in most of its messages; where it does, that file is named first.
-pub(crate) fn open_error(dir: &Path, error: &rocksdb::Error) -> OpenError {
-    let what = error.to_string();
+pub(crate) fn open_error(dir: &Path, what: String) -> OpenError {
     let prefix = dir.display().to_string();
     let named = what.split_whitespace().find_map(|word| {
-        let word = word.trim_matches(|sign: char| matches!(sign, ':' | ',' | '\'' | '"' | '(' | ')' | '.'));
-        word.strip_prefix(&prefix).map(|_| PathBuf::from(word))
+        let word = word.trim_end_matches(|sign: char| matches!(sign, ':' | ',' | '\'' | '"' | ')' | ';' | '.'));
+        let start = word.find(&prefix)?;
+        word.get(start..).map(PathBuf::from)
     });
-    let path = named.filter(|path| path.is_file()).unwrap_or_else(|| dir.to_path_buf());
+    let path = named.unwrap_or_else(|| dir.to_path_buf());
     if what.contains("No space left") {
         return OpenError::Io { path, source: std::io::Error::new(std::io::ErrorKind::StorageFull, what) };
     }
