@@ -46,8 +46,11 @@ fn tight_genesis() -> Genesis {
     let mut genesis = genesis();
     genesis.params.window_length_ms = 6 * HOUR_MS;
     genesis.params.max_refunds = 3;
-    let inside =
+    // The remainder goes to legs that are really paid, so that they are seen to shrink and run back.
+    genesis.schedules[0].remainder_leg = 3;
+    let mut inside =
         founding_schedule(Bearing::Inside, ScheduleVersion(2), START_MS + DAY_MS, PROVIDER, CHANNEL, TECHNICAL);
+    inside.remainder_leg = 2;
     genesis.schedules.push(inside);
     genesis.participants[ACQUIRER_2.0 as usize - 1].licence.expires_at_ms = START_MS + 3 * DAY_MS;
     genesis.participants[ISSUER_2.0 as usize - 1].licence.scenes = SceneSet::of(&[Scene::Online]);

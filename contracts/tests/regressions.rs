@@ -118,6 +118,55 @@ fn an_operation_on_an_overdue_payment_expires_it_first_even_when_the_block_had_n
 }
 
 #[test]
+fn every_operation_on_something_overdue_sees_it_expired_when_the_block_had_no_room_for_it() {
+    // The block has room for one due item, and an older one takes it.
+    fn overdue(prepare: impl Fn(&mut World, MandateId) -> (ParticipantId, OpBody)) -> u16 {
+        let mut world = World::new();
+        world.params.max_due_per_block = 1;
+        let mandate = world.active_mandate();
+        let older = world.propose_mandate();
+        let key = EntityKey::Mandate(older);
+        let Entity::Mandate(mut it) = world.view.entities[&key].clone() else { panic!("a mandate") };
+        it.expires_at_ms = world.now_ms + 1;
+        world.view.forge(Entity::Mandate(it));
+        let (signer, body) = prepare(&mut world, mandate);
+        world.now_ms += 300 * DAY_MS;
+        let code = world.code(signer, body);
+        sound(&world);
+        code
+    }
+    let hold = |payment| OpBody::PaymentHold(PaymentHold { payment, assertion: risk(), disclosure: None });
+    let decline = |payment| OpBody::PaymentDecline(PaymentDecline { payment, reason: 0 });
+    let stop = |mandate| MandateStop { mandate, reason: 0 };
+    let expired = Reject::PaymentExpired.code();
+    assert_eq!(overdue(|world, mandate| (ISSUER, hold(world.requested(mandate, 10)))), expired);
+    assert_eq!(overdue(|world, mandate| (ISSUER, decline(world.requested(mandate, 10)))), expired);
+    assert_eq!(overdue(|world, mandate| (ACQUIRER, void(world.held(mandate, 10)))), expired);
+    let take = |payment| OpBody::PaymentCapture(capture(payment, 10, true));
+    assert_eq!(overdue(|world, mandate| (ACQUIRER, take(world.held(mandate, 10)))), expired);
+    // A refund is as good as ever; the rest of its payment's hold is released.
+    let part = |world: &mut World, mandate| {
+        let payment = world.held(mandate, 10);
+        world.captured(payment, 5, false);
+        payment
+    };
+    assert_eq!(overdue(|world, mandate| (ACQUIRER, refund(part(world, mandate), 5))), 0);
+    let accepted = |world: &mut World, mandate| {
+        let payment = part(world, mandate);
+        world.refund_requested(payment, 5)
+    };
+    assert_eq!(overdue(|world, mandate| (ISSUER, post(accepted(world, mandate)))), 0);
+    let ended = Reject::MandateExpired.code();
+    assert_eq!(overdue(|_, mandate| (ACQUIRER, OpBody::Pay(pay(mandate, 10)))), ended);
+    assert_eq!(overdue(|world, mandate| (ACQUIRER, OpBody::PaymentRequest(request(world, mandate, 10)))), ended);
+    let activated = |world: &mut World, mandate| OpBody::MandateActivate(activate(world, mandate));
+    assert_eq!(overdue(|world, mandate| (ISSUER, activated(world, mandate))), ended);
+    assert_eq!(overdue(|_, mandate| (ISSUER, OpBody::MandateSuspend(stop(mandate)))), ended);
+    assert_eq!(overdue(|_, mandate| (ISSUER, OpBody::MandateResume(stop(mandate)))), ended);
+    assert_eq!(overdue(|_, mandate| (ISSUER, OpBody::MandateRevoke(stop(mandate)))), ended);
+}
+
+#[test]
 fn a_payment_on_an_overdue_mandate_is_refused_as_expired() {
     let mut world = World::new();
     world.params.max_due_per_block = 1;
@@ -182,8 +231,12 @@ fn one_participant_cannot_use_up_the_id_of_another() {
 
 #[test]
 fn partial_captures_and_refunds_never_drift_by_a_fen() {
-    for amount in [1, 37, 74, 149, 150, 333, 9_999, 12_345] {
-        let mut world = World::new();
+    let amounts = [1, 37, 74, 149, 150, 333, 9_999, 12_345];
+    for (amount, remainder_leg) in amounts.into_iter().flat_map(|amount| [(amount, 0), (amount, 3)]) {
+        // The remainder leg can shrink from one capture to the next: then money runs back to the acquirer.
+        let mut genesis = genesis();
+        genesis.schedules[0].remainder_leg = remainder_leg;
+        let mut world = World::with(&genesis);
         let mandate = world.active_mandate();
         let whole = world.paid(mandate, amount);
         let payment = world.held(mandate, amount);
@@ -198,7 +251,13 @@ fn partial_captures_and_refunds_never_drift_by_a_fen() {
         if left > 0 {
             world.captured(payment, left, true);
         }
-        assert_eq!(world.payment(payment).fees, world.payment(whole).fees, "{amount} in parts");
+        let fees = &world.payment(payment).fees;
+        assert_eq!(fees, &world.payment(whole).fees, "{amount} in parts");
+        for (who, leg) in [(PROVIDER, 2), (CHANNEL, 3), (TECHNICAL, 4)] {
+            let position = world.position(who);
+            let received = position.unsettled_credits - position.unsettled_debits;
+            assert_eq!(received, 2 * fees[leg].posted.wide(), "{amount}: what participant {who} received");
+        }
         for part in [amount / 3, amount / 5, amount - amount / 3 - amount / 5] {
             if part > 0 {
                 world.refunded(payment, part);
@@ -215,6 +274,29 @@ fn partial_captures_and_refunds_never_drift_by_a_fen() {
         }
         sound(&world);
     }
+}
+
+#[test]
+fn refunds_and_repayments_make_room_on_the_line_again() {
+    let mut world = World::new();
+    let mandate = world.active_mandate();
+    let first = world.held(mandate, 60_000);
+    world.captured(first, 60_000, true);
+    world.held(mandate, 40_000);
+    let hold = |world: &mut World, amount| {
+        let payment = world.requested(mandate, amount);
+        world.code(ISSUER, OpBody::PaymentHold(PaymentHold { payment, assertion: risk(), disclosure: None }))
+    };
+    assert_eq!(hold(&mut world, 1), Reject::AboveCeiling.code());
+    world.refunded(first, 10_000);
+    assert_eq!(hold(&mut world, 10_001), Reject::AboveCeiling.code());
+    assert_eq!(hold(&mut world, 10_000), 0);
+    let repaid = Amount(5_000);
+    let refresh = MandateRefresh { mandate, guarantee: None, assertion: None, disclosure: None, consent: None, repaid };
+    world.done(ISSUER, OpBody::MandateRefresh(refresh));
+    assert_eq!(hold(&mut world, 5_001), Reject::AboveCeiling.code());
+    assert_eq!(hold(&mut world, 5_000), 0);
+    sound(&world);
 }
 
 #[test]
