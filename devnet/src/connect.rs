@@ -68,9 +68,14 @@ impl Door {
     }
 }
 
-/// The ledger's reject code in an error, if the ledger's rules caused it.
+/// The ledger's reject code in an error, if the ledger's rules caused it. The adapter's own answer to a request id with another
+/// content counts as the ledger's `IdConflict`: it is the same rule, one door further out.
 pub(crate) fn reject_code(status: &Status) -> Option<u16> {
+    const ID_CONFLICT: u16 = 3001;
     let info = status.get_details_error_info()?;
+    if info.reason == "REQUEST_ID_CONFLICT" {
+        return Some(ID_CONFLICT);
+    }
     info.metadata.get("code")?.parse().ok()
 }
 
