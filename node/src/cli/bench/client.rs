@@ -1,0 +1,123 @@
+//! A bank as the benchmark sees it: one node's address, token and signing key; and the calls it makes.
+
+use anji_adapters::keys::{PrivateKey, Purpose};
+use anji_proto::v1 as pb;
+use anji_proto::v1::wallet_service_client::WalletServiceClient;
+use anyhow::{Context, Result, bail, ensure};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest wait for one batch: far above any figure worth printing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A participant with its node.
+pub(super) struct Bank {
+    pub(super) participant: u32,
+    pub(super) key: PrivateKey,
+    address: SocketAddr,
+    token: MetadataValue<Ascii>,
+}
+
+#[derive(serde::Deserialize)]
+struct Summary {
+    nodes: Vec<NodeSummary>,
+}
+
+#[derive(serde::Deserialize)]
+struct NodeSummary {
+    name: String,
+    participant_id: u32,
+    grpc: SocketAddr,
+}
+
+impl Bank {
+    /// The nodes named `acquirer` and `issuer` of a folder that `anji init` made.
+    pub(super) fn load(dir: &Path) -> Result<(Self, Self)> {
+        let file = dir.join("network.json");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("{}: cannot be read; is this a folder that `anji init` made?", file.display()))?;
+        let summary: Summary =
+            serde_json::from_str(&text).with_context(|| format!("{}: not understood", file.display()))?;
+        let find = |name: &str| -> Result<Self> {
+            let node = summary.nodes.iter().find(|node| node.name == name);
+            let node = node.with_context(|| format!("{}: no node is named {name}", file.display()))?;
+            let folder = dir.join(name);
+            let token_file = folder.join("tokens/wallet.token");
+            let token = std::fs::read_to_string(&token_file)
+                .with_context(|| format!("{}: cannot be read", token_file.display()))?;
+            Ok(Self {
+                participant: node.participant_id,
+                key: PrivateKey::read(&folder.join("keys/signing.key"), Purpose::Signing)?,
+                address: node.grpc,
+                token: format!("Bearer {}", token.trim()).parse().context("the token is not printable")?,
+            })
+        };
+        Ok((find("acquirer")?, find("issuer")?))
+    }
+
+    /// Connects when first used.
+    pub(super) fn connect(&self) -> Result<Client> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.address))?
+            .connect_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .connect_lazy();
+        Ok(Client { inner: WalletServiceClient::new(channel), token: self.token.clone() })
+    }
+}
+
+/// Calls to one node.
+#[derive(Clone)]
+pub(super) struct Client {
+    inner: WalletServiceClient<Channel>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Client {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.token.clone());
+        request.set_timeout(PATIENCE);
+        request
+    }
+
+    pub(super) async fn chain_info(&mut self) -> Result<pb::GetChainInfoResponse> {
+        let request = self.request(pb::GetChainInfoRequest {});
+        Ok(self.inner.get_chain_info(request).await.context("the acquirer's node does not answer")?.into_inner())
+    }
+
+    /// Submits a batch and waits for its receipts. A full mempool is waited out: that is what bounds a closed loop.
+    pub(super) async fn submit(&mut self, signed_batch: Vec<u8>) -> Result<pb::ReceiptBatch> {
+        loop {
+            let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: pb::Wait::Decided.into() };
+            match self.inner.submit_batch(self.request(message)).await {
+                Ok(answer) => return answer.into_inner().receipts.context("no receipts though they were waited for"),
+                Err(status) if status.code() == tonic::Code::ResourceExhausted => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => bail!("a batch was not taken: {:?}: {}", status.code(), status.message()),
+            }
+        }
+    }
+}
+
+/// How many of a batch's operations were refused.
+pub(super) fn refused(batch: &pb::ReceiptBatch) -> u64 {
+    let is_refused = |receipt: &&pb::Receipt| !matches!(receipt.result, Some(pb::receipt::Result::Done(_)));
+    batch.receipts.iter().filter(is_refused).count() as u64
+}
+
+/// Every operation of the batch must be done.
+pub(super) fn all_done(batch: &pb::ReceiptBatch) -> Result<()> {
+    let first = batch.receipts.iter().find_map(|receipt| match &receipt.result {
+        Some(pb::receipt::Result::Refused(reject)) => Some(format!("{} {}", reject.code, reject.text)),
+        _ => None,
+    });
+    ensure!(first.is_none(), "an operation was refused: {}", first.unwrap_or_default());
+    Ok(())
+}
