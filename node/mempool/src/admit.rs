@@ -51,6 +51,8 @@ pub struct Admitted {
     pub participant: ParticipantId,
     /// Its number of operations.
     pub n_ops: u32,
+    /// No block whose time is at or after this may hold it.
+    pub expires_at_ms: u64,
     /// Whether it was known.
     pub known: Known,
 }
@@ -167,6 +169,7 @@ impl Mempool {
             batch_hash: decoded.hash,
             participant: decoded.header.participant,
             n_ops: decoded.header.n_ops,
+            expires_at_ms: decoded.header.expires_at_ms,
             known,
         };
         // The same bytes were verified before, so they need no second look; not even when they have expired meanwhile.
@@ -206,7 +209,13 @@ impl Mempool {
         if own && known == Known::New {
             self.shared.spread.push(bytes);
         }
-        Ok(Admitted { batch_hash, participant: header.participant, n_ops: header.n_ops, known })
+        Ok(Admitted {
+            batch_hash,
+            participant: header.participant,
+            n_ops: header.n_ops,
+            expires_at_ms: header.expires_at_ms,
+            known,
+        })
     }
 
     /// A batch that was fetched for a proposal and verified by the caller: kept if there is room, expired or not.

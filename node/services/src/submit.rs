@@ -1,0 +1,214 @@
+//! Signed batches in: admitted by the mempool, and on request answered with their receipts once decided, durable and executed here.
+
+use crate::access::not_your_data;
+use crate::callers::Caller;
+use crate::deadline::Deadline;
+use crate::door::check_rate;
+use crate::feed::Waiter;
+use crate::ledger;
+use crate::metrics::Held;
+use crate::outlet::{Closed, Outlet};
+use crate::receipts::receipt_batch;
+use crate::server::Core;
+use anji_contracts::Reject;
+use anji_contracts::batch::BatchHeader;
+use anji_contracts::codec::{self, Domain};
+use anji_contracts::types::Hash32;
+use anji_mempool::{Admitted, Known, MempoolError, Origin};
+use anji_proto::v1;
+use anji_proto::v1::submit_batches_response::Answer;
+use anji_storage::{BatchReceipts, Reader};
+use anji_wire::{FieldError, Reason, reject_status, stream_error};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tonic::{Status, Streaming};
+
+/// Batches read at a time to find one of a block.
+const CHUNK: usize = 64;
+
+/// A batch that was admitted, and the way to its receipts if the caller wants to wait for them.
+pub(crate) struct Submitted {
+    admitted: Admitted,
+    waiter: Option<Waiter>,
+}
+
+/// Hands a batch in.
+///
+/// # Errors
+/// The fields, the owner, or what the mempool says.
+pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32) -> Result<Submitted, Status> {
+    let decided = match v1::Wait::try_from(wait) {
+        Ok(v1::Wait::Unspecified | v1::Wait::None) => false,
+        Ok(v1::Wait::Decided) => true,
+        Err(_) => return Err(FieldError::new("wait", "is not a known number").into()),
+    };
+    // A look at the header only; everything else about the bytes is the mempool's to judge.
+    if let Ok(header) = codec::decode_prefix::<BatchHeader>(&mut &bytes[..])
+        && header.participant != caller.participant
+    {
+        return Err(not_your_data());
+    }
+    // Registered before the batch is handed in, so that its receipts cannot come unseen.
+    let waiter = decided.then(|| core.feed.wait_for(batch_hash(&bytes)));
+    match core.mempool.submit(bytes, Origin::Client).await {
+        Ok(admitted) => Ok(Submitted { admitted, waiter }),
+        Err(error) => Err(mempool_status(&error)),
+    }
+}
+
+/// The answer to a batch that was handed in; waits for its receipts if the caller wanted that.
+///
+/// # Errors
+/// It expired undecided, the deadline passed, or the node is stopping.
+pub(crate) async fn answer(
+    core: &Core,
+    submitted: Submitted,
+    deadline: Deadline,
+) -> Result<v1::SubmitBatchResponse, Status> {
+    let Submitted { admitted, waiter } = submitted;
+    let receipts = match waiter {
+        None => None,
+        Some(mut waiter) => {
+            let _waiting = Held::new(&core.metrics.waiting_calls);
+            Some(receipt_batch(&*decision(core, &admitted, &mut waiter, deadline).await?))
+        }
+    };
+    Ok(v1::SubmitBatchResponse {
+        batch_hash: admitted.batch_hash.0.to_vec(),
+        known: admitted.known != Known::New,
+        receipts,
+    })
+}
+
+async fn decision(
+    core: &Core,
+    admitted: &Admitted,
+    waiter: &mut Waiter,
+    deadline: Deadline,
+) -> Result<Arc<BatchReceipts>, Status> {
+    let mut head = core.feed.head();
+    let hash = admitted.batch_hash;
+    if let Known::OnChain { height } = admitted.known
+        && height <= head.borrow().height
+    {
+        // Executed before, perhaps long before the waiter was there.
+        let found = ledger::read(&core.reader, move |reader| Ok(find_batch(reader, height, &hash)?)).await?;
+        if let Some(found) = found {
+            return Ok(Arc::new(found));
+        }
+    }
+    let deadline = deadline.at_most(core.limits.longest_wait);
+    loop {
+        let head_time_ms = head.borrow_and_update().time_ms;
+        tokio::select! {
+            biased;
+            receipts = waiter.receipts() => return Ok(receipts),
+            () = core.stopping.cancelled() => {
+                let text = "the node is stopping; the batch may still be decided: ask GetOperation or send it again";
+                return Err(about_batch(Reason::ShuttingDown, text, &hash));
+            }
+            () = deadline.passed() => return Err(still_pending(&hash)),
+            // Every block that could hold the batch is executed, and receipts are told before the head: it never will be.
+            () = std::future::ready(()), if head_time_ms >= admitted.expires_at_ms => {
+                return waiter.try_receipts().ok_or_else(|| reject_status(Reject::BatchExpired));
+            }
+            _ = head.changed() => {}
+        }
+    }
+}
+
+/// The receipts of a batch in the executed block at `height`.
+fn find_batch(reader: &Reader, height: u64, hash: &Hash32) -> Result<Option<BatchReceipts>, anji_storage::ReadError> {
+    let Some(before) = height.checked_sub(1) else { return Ok(None) };
+    let (Some(before), Some(block)) = (reader.block_record(before)?, reader.block_record(height)?) else {
+        return Ok(None);
+    };
+    let mut seq = before.n_batches_total;
+    while seq < block.n_batches_total {
+        let batches = reader.receipts_from(seq, CHUNK)?;
+        let Some(last) = batches.last().map(|batch| batch.seq) else { return Ok(None) };
+        if let Some(found) = batches.into_iter().find(|batch| batch.batch_hash == *hash) {
+            return Ok(Some(found));
+        }
+        seq = last.saturating_add(1);
+    }
+    Ok(None)
+}
+
+/// The answer when the deadline passes before a decision.
+pub(crate) fn still_pending(hash: &Hash32) -> Status {
+    let text = "not decided before the deadline; ask GetOperation, or send the same bytes again";
+    about_batch(Reason::StillPending, text, hash)
+}
+
+fn about_batch(reason: Reason, text: &str, hash: &Hash32) -> Status {
+    reason.status_with(text, [("batch_hash", hash.to_string().as_str())])
+}
+
+/// The hash of a batch's bytes.
+pub(crate) fn batch_hash(bytes: &[u8]) -> Hash32 {
+    codec::hash(Domain::Batch, bytes)
+}
+
+fn mempool_status(error: &MempoolError) -> Status {
+    match error {
+        MempoolError::Reject(reject) => reject_status(*reject),
+        MempoolError::Full { retry_after, .. } => Reason::MempoolFull.status_retry(error.to_string(), *retry_after),
+        MempoolError::Stopping => Reason::ShuttingDown.status("the node is stopping"),
+    }
+}
+
+/// Serves a stream of batches: admitted in the order they come, answered as they are known.
+pub(crate) async fn run_stream(
+    core: Arc<Core>,
+    caller: Arc<Caller>,
+    requests: Streaming<v1::SubmitBatchesRequest>,
+    deadline: Deadline,
+    outlet: Outlet<v1::SubmitBatchesResponse>,
+) {
+    // The outlet knows why it is over; whoever reads from the other end is told.
+    let _ = take_batches(core, &caller, requests, deadline, Arc::new(outlet)).await;
+}
+
+async fn take_batches(
+    core: Arc<Core>,
+    caller: &Caller,
+    mut requests: Streaming<v1::SubmitBatchesRequest>,
+    deadline: Deadline,
+    outlet: Arc<Outlet<v1::SubmitBatchesResponse>>,
+) -> Result<(), Closed> {
+    let places = Arc::new(Semaphore::new(core.limits.undecided_per_stream.clamp(1, Semaphore::MAX_PERMITS)));
+    loop {
+        // Without a free place nothing is read: the caller's side fills up and pauses.
+        let Ok(place) = outlet.or_over(places.clone().acquire_owned()).await? else { return Ok(()) };
+        let request = match outlet.or_over(requests.message()).await? {
+            Ok(Some(request)) => request,
+            // The caller has sent all; what is under way is still answered.
+            Ok(None) => return Ok(()),
+            Err(status) => {
+                outlet.close(status);
+                return Ok(());
+            }
+        };
+        let v1::SubmitBatchesRequest { tag, signed_batch, wait } = request;
+        let submitted = match check_rate(caller) {
+            Ok(()) => outlet.or_over(admit(&core, caller, signed_batch, wait)).await?,
+            Err(status) => Err(*status),
+        };
+        let (core, outlet) = (core.clone(), outlet.clone());
+        tokio::spawn(async move {
+            let result = match submitted {
+                Ok(submitted) => answer(&core, submitted, deadline).await,
+                Err(status) => Err(status),
+            };
+            let answer = match result {
+                Ok(response) => Answer::Accepted(response),
+                Err(status) => Answer::Error(stream_error(&status)),
+            };
+            // An error means that the stream is over; nobody is left to be told.
+            let _ = outlet.send(v1::SubmitBatchesResponse { tag, answer: Some(answer) }).await;
+            drop(place);
+        });
+    }
+}
