@@ -81,8 +81,7 @@ fn no_receipt_is_lost_when_nodes_are_killed_under_load() {
     }
     for node in ALL {
         assert!(net.stop(node).success());
-        let scan = net.anji(&["inspect", "invariants"], node);
-        assert!(scan.status.success(), "{node}: {}", String::from_utf8_lossy(&scan.stderr));
+        net.assert_invariants(node);
     }
 }
 

@@ -293,12 +293,13 @@ impl Net {
         height
     }
 
-    /// Runs a command of the program on a node's folder.
-    #[must_use]
-    pub fn anji(&self, arguments: &[&str], node: &str) -> std::process::Output {
-        let mut command = Command::new(anji());
-        command.args(arguments).arg("--config").arg(self.folder(node).join("config.toml"));
-        command.output().expect("anji runs")
+    /// The full check of a stopped node's data folder; panics unless everything holds.
+    pub fn assert_invariants(&self, node: &str) {
+        let config = self.folder(node).join("config.toml");
+        let scan = Command::new(anji()).arg("inspect").arg("--config").arg(config).arg("invariants").output();
+        let scan = scan.expect("anji runs");
+        let said = [scan.stdout, scan.stderr].concat();
+        assert!(scan.status.success(), "{node}: {}", String::from_utf8_lossy(&said));
     }
 }
 

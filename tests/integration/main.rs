@@ -5,3 +5,4 @@ mod bad_batches;
 mod bad_config;
 mod idle;
 mod one_down;
+mod outsider;
