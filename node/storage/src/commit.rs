@@ -94,13 +94,15 @@ pub struct Store {
     chain: ChainId,
     tree: LogTree,
     sums: SumsKeeper,
+    /// Something was committed since the last flush.
+    dirty: bool,
     /// Set by a failed write: what RocksDB holds is then known only after a restart.
     failed: bool,
 }
 
 impl Store {
     pub(crate) fn new(state: Arc<State>, chain: ChainId, tree: LogTree, sums: SumsKeeper) -> Self {
-        Self { state, chain, tree, sums, failed: false }
+        Self { state, chain, tree, sums, dirty: false, failed: false }
     }
 
     /// Writes a block's effects in one atomic batch and returns its record with the new log root. It is durable once its block is: after a
@@ -148,6 +150,7 @@ impl Store {
             self.failed = true;
             return Err(CommitError::Failed { height, path: self.state.dir.clone(), what: error.to_string() });
         }
+        self.dirty = true;
         self.tree = tree;
         self.state.set_last(record);
         Ok(record)
@@ -214,6 +217,7 @@ impl Store {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.state.db.flush_cfs_opt(&families, &options).map_err(|error| failed(error.to_string()))?;
+        self.dirty = false;
         self.sums.write_now().map_err(|error| failed(error.to_string()))
     }
 
@@ -226,7 +230,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if self.failed {
+        if self.failed || !self.dirty {
             return;
         }
         if let Err(error) = self.flush() {

@@ -110,9 +110,11 @@ impl Store {
                 return Err(OpenError::Corrupted { path: dir.join("STORE"), offset: None, what, way_out: RESTORE });
             }
         }
-        fs::create_dir_all(&blocks_dir).map_err(io_error(&blocks_dir))?;
-        fs::create_dir_all(&state_dir).map_err(io_error(&state_dir))?;
-        sync_dir(dir).map_err(io_error(dir))?;
+        if !blocks_dir.is_dir() || !state_dir.is_dir() {
+            fs::create_dir_all(&blocks_dir).map_err(io_error(&blocks_dir))?;
+            fs::create_dir_all(&state_dir).map_err(io_error(&state_dir))?;
+            sync_dir(dir).map_err(io_error(dir))?;
+        }
         let blocks = BlockFile::open(&blocks_dir, &block_options(chain, options, Some(Arc::clone(&lock))))?;
         let (state, checked) = open_state(&state_dir, options, &lock)?;
         let tree = check_state(&state, &blocks, chain, options.verify)?;
@@ -167,11 +169,13 @@ fn open_state(dir: &Path, options: &StoreOptions, lock: &Arc<FolderLock>) -> Res
     } else {
         check_files(dir, options.verify == Verify::Full)?
     };
-    let state = State::open(dir, options, create, Some(Arc::clone(lock)))?;
+    let state = State::open(dir, options, create, Some(Arc::clone(lock)));
+    let state = state.map_err(|error| name_tables(error, &checked.not_covered(dir)))?;
     if options.verify == Verify::Full && !checked.covers(&live_tables(&state).map_err(io_error(dir))?) {
         // Tables newer than the digests: every block of every table is read and its checksum compared.
         for family in columns::ALL {
-            state.walk(family, IteratorMode::Start, false, |_, _| Ok(true)).map_err(|error| as_open(dir, &error))?;
+            let walk = state.walk(family, IteratorMode::Start, false, |_, _| Ok(true));
+            walk.map_err(|error| name_tables(as_open(dir, &error), &checked.not_covered(dir)))?;
         }
     }
     Ok((state, checked))
@@ -190,6 +194,19 @@ fn clear_unborn(dir: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// RocksDB does not always say which table it was, or blames the manifest. Those with a digest were found intact before.
+fn name_tables(error: OpenError, suspects: &[String]) -> OpenError {
+    match error {
+        OpenError::Corrupted { path, offset, what, way_out }
+            if !suspects.is_empty() && !path.extension().is_some_and(|it| it == "sst") =>
+        {
+            let what = format!("{what} (if it is a table, then one of {})", suspects.join(", "));
+            OpenError::Corrupted { path, offset, what, way_out }
+        }
+        other => other,
+    }
 }
 
 fn as_open(dir: &Path, error: &ReadError) -> OpenError {

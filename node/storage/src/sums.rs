@@ -84,6 +84,13 @@ impl Checked {
     pub(crate) fn covers(&self, tables: &[String]) -> bool {
         tables.iter().all(|table| self.tables.contains_key(table))
     }
+
+    /// The tables in the folder that nothing is known about yet.
+    pub(crate) fn not_covered(&self, dir: &Path) -> Vec<String> {
+        let names =
+            fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|it| it.file_name().into_string().ok());
+        names.filter(|name| is_table(name) && !self.tables.contains_key(name)).collect()
+    }
 }
 
 /// `CURRENT` must name a manifest that is there; one flipped byte makes it something else.

@@ -7,12 +7,12 @@ use anji_storage::Store;
 
 #[tokio::test]
 async fn blocks_go_in_and_roots_come_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
     // A twin in memory of the test makes the headers.
-    let twin = tempfile::tempdir().unwrap();
+    let twin = folder();
     let (mut other, _other_blocks) = open(twin.path(), &genesis, &small_options());
     let handle = spawn(executor).unwrap();
     let mut each = handle.subscribe();
@@ -49,7 +49,7 @@ async fn blocks_go_in_and_roots_come_out() {
 
 #[tokio::test]
 async fn a_broken_block_stops_the_thread_and_says_why() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());

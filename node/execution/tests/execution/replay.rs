@@ -48,7 +48,7 @@ fn holds(executor: &anji_execution::Executor) {
 
 #[test]
 fn storage_agrees_with_the_ledger_in_memory_block_by_block() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
@@ -81,8 +81,8 @@ fn storage_agrees_with_the_ledger_in_memory_block_by_block() {
 
 #[test]
 fn a_crash_at_any_moment_replays_to_the_same_roots() {
-    let dir = tempfile::tempdir().unwrap();
-    let copies = tempfile::tempdir().unwrap();
+    let dir = folder();
+    let copies = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
@@ -110,7 +110,7 @@ fn a_crash_at_any_moment_replays_to_the_same_roots() {
 
 #[test]
 fn the_state_is_rebuilt_from_the_block_file_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
@@ -128,12 +128,12 @@ fn the_state_is_rebuilt_from_the_block_file_alone() {
 
 #[test]
 fn decided_blocks_that_were_never_executed_are_run_at_start() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
     // A twin executes, so that the headers can be made.
-    let twin = tempfile::tempdir().unwrap();
+    let twin = folder();
     let (mut other, _other_blocks) = open(twin.path(), &genesis, &small_options());
     let mut dice = Dice::new(4);
     for _ in 0..10 {
@@ -149,7 +149,7 @@ fn decided_blocks_that_were_never_executed_are_run_at_start() {
 
 #[test]
 fn a_header_with_another_root_stops_with_both_roots() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis, executor.log_root());
@@ -172,7 +172,7 @@ fn a_header_with_another_root_stops_with_both_roots() {
 
 #[test]
 fn a_block_that_is_not_the_successor_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis, executor.log_root());
@@ -203,7 +203,7 @@ fn a_block_that_is_not_the_successor_is_refused() {
 
 #[test]
 fn a_state_ahead_of_its_block_file_does_not_open() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
@@ -222,7 +222,7 @@ fn a_state_ahead_of_its_block_file_does_not_open() {
 #[test]
 fn the_scan_sees_what_was_changed_behind_the_ledgers_back() {
     // The scan must be able to fail: the same folder judged against the log of a shorter chain.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let genesis = genesis();
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis, executor.log_root());

@@ -21,6 +21,12 @@ pub(crate) struct ChainMaker {
     pub(crate) parent_hash: Hash32,
 }
 
+/// A folder that goes away with the test; in memory where the system offers that, since no test here pulls the plug.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 pub(crate) fn small_options() -> StoreOptions {
     StoreOptions { cache_bytes: 8 << 20, write_buffer_bytes: 4 << 20, ..StoreOptions::default() }
 }

@@ -1,0 +1,9 @@
+//! The data folder under every kind of harm: cut, flipped, full, locked, of another chain, half written.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
+
+mod blocks;
+mod disk;
+mod folder;
+mod snapshot;
+mod state;
+mod support;
