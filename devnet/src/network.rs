@@ -280,7 +280,16 @@ impl Network {
             }
         }
         let equal = seen.windows(2).all(|pair| pair.first() == pair.last());
-        println!("{}", if equal { "roots are equal" } else { "ROOTS DIFFER" });
+        println!(
+            "{}",
+            if !equal {
+                "ROOTS DIFFER"
+            } else if seen.is_empty() {
+                "no node answers"
+            } else {
+                "roots are equal"
+            }
+        );
         all_answer && equal
     }
 
