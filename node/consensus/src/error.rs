@@ -80,10 +80,23 @@ pub enum WalError {
     },
 }
 
-/// A collaborator (block file, execution) failed; `0` says which and how.
+/// A neighbour (block file, execution) failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct PortError(pub String);
+#[error("{what}")]
+pub struct PortError {
+    /// What failed and how.
+    pub what: String,
+    /// Whether going on could make a balance wrong: a root or a sum does not fit.
+    pub broken: bool,
+}
+
+impl PortError {
+    /// A failure of the machine.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), broken: false }
+    }
+}
 
 /// Consensus cannot go on in this process. The node must exit, and its operator must read this.
 #[derive(Debug, thiserror::Error)]
@@ -133,9 +146,15 @@ impl Fatal {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::InvalidDecision { .. } | Self::BodyMissing { .. } | Self::Execution(_) => 70,
+            Self::InvalidDecision { .. } | Self::BodyMissing { .. } => 70,
+            Self::Execution(error) | Self::Blocks(error) => {
+                if error.broken {
+                    70
+                } else {
+                    74
+                }
+            }
             Self::Safety(_) | Self::Wal(_) => 71,
-            Self::Blocks(_) => 74,
             Self::Engine(_) | Self::Config(_) => 1,
         }
     }

@@ -24,6 +24,7 @@
 //! | 13 a dead proposer costs every n-th block | `proposer.rs`; test `a_dead_proposer_is_benched` |
 #![deny(missing_docs)]
 
+mod adapters;
 mod app;
 mod bodies;
 mod chain;

@@ -139,7 +139,7 @@ pub trait Pool: Send + Sync + 'static {
     fn is_empty(&self) -> bool;
     /// Waits until a candidate would hold something.
     async fn wait_nonempty(&self);
-    /// These batches are in a decided block of this height and time.
+    /// These batches are in a decided block of this height and time; also told at start, for those that a block could still repeat.
     fn mark_included(&self, height: u64, time_ms: u64, hashes: &[Hash32]);
     /// The block is executed: its batches need not be kept any more.
     fn mark_executed(&self, height: u64);

@@ -91,8 +91,8 @@ impl Consensus {
         let Neighbours { blocks, execution, pool, network, inbox } = neighbours;
         let (fatal, fatal_rx) = mpsc::channel(1);
         let metrics = Metrics::register(registry);
-        let loading = (config.clone(), Arc::clone(&blocks), Arc::clone(&execution));
-        let loaded = tokio::task::spawn_blocking(move || load(&loading.0, &*loading.1, &*loading.2)).await;
+        let loading = (config.clone(), Arc::clone(&blocks), Arc::clone(&execution), Arc::clone(&pool));
+        let loaded = tokio::task::spawn_blocking(move || load(&loading.0, &*loading.1, &*loading.2, &*loading.3)).await;
         let (chain, bodies) = loaded.map_err(|error| Fatal::Engine(error.to_string()))?.map_err(Fatal::Blocks)?;
         let parts = Parts { config, blocks, execution, pool, network, metrics, chain, bodies, fatal };
         let shared = Arc::new(Shared::new(parts));
@@ -218,13 +218,16 @@ fn load(
     config: &ConsensusConfig,
     blocks: &dyn Blocks,
     execution: &dyn Execution,
+    pool: &dyn Pool,
 ) -> Result<(Chain, Bodies), PortError> {
     let mut chain = Chain::new(config.chain_id, Arc::clone(&config.validators), config.genesis_time_ms);
     let decided = blocks.decided_height();
     let oldest = decided.saturating_sub(BENCH_WINDOW as u64 - 1).max(blocks.first_height()).max(1);
     for height in oldest..=decided {
         let Some((header, _)) = blocks.load_decision(height)? else {
-            return Err(PortError(format!("height {height} is missing in the block file, which ends at {decided}")));
+            return Err(PortError::new(format!(
+                "height {height} is missing in the block file, which ends at {decided}"
+            )));
         };
         chain.load_header(&header);
     }
@@ -234,8 +237,10 @@ fn load(
         by_block.entry((height, time_ms)).or_default().push(hash);
     }
     for ((height, time_ms), hashes) in by_block {
+        pool.mark_included(height, time_ms, &hashes);
         chain.load_batches(height, time_ms, hashes);
     }
+    pool.mark_executed(execution.executed_height());
     let bodies = Bodies::default();
     for value in blocks.undecided() {
         if let Some(stored) = blocks.load_proposal(&value)? {

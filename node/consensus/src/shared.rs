@@ -188,7 +188,7 @@ impl Shared {
         let shared = Arc::clone(self);
         match tokio::task::spawn_blocking(move || work(&shared)).await {
             Ok(result) => result,
-            Err(error) => Err(PortError(format!("a blocking task ended: {error}"))),
+            Err(error) => Err(PortError::new(format!("a blocking task ended: {error}"))),
         }
     }
 }

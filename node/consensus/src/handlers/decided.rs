@@ -73,7 +73,7 @@ pub(crate) fn restore(stored: StoredBody, chain_id: &ChainId) -> Result<Body, Po
         .into_iter()
         .map(|bytes| {
             let decoded = decode_batch(&bytes, chain_id)
-                .map_err(|reject| PortError(format!("height {height}: a kept batch does not decode: {reject}")))?;
+                .map_err(|reject| PortError::new(format!("height {height}: a kept batch does not decode: {reject}")))?;
             Ok(Batch { bytes, checked: Arc::new(decoded.assume_verified()) })
         })
         .collect();

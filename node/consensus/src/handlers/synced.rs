@@ -99,13 +99,13 @@ fn judge(shared: &Shared, height: u64, bytes: &[u8]) -> Result<Judged, PortError
         return Ok(Judged::Broken(value, Fault::Batch { batch: Hash32::ZERO, reject }));
     }
     let executed = log_height(height);
-    let not_executed = || PortError(format!("height {executed} is not executed yet"));
+    let not_executed = || PortError::new(format!("height {executed} is not executed yet"));
     let log = shared.execution.root_after(executed).ok_or_else(not_executed)?;
     let keys = shared.execution.keys_after(executed).ok_or_else(not_executed)?;
 
     let chain = shared.chain();
     if chain.tip().height + 1 != height {
-        return Err(PortError(format!("the chain is at height {}", chain.tip().height)));
+        return Err(PortError::new(format!("the chain is at height {}", chain.tip().height)));
     }
     let expected = chain.expected(log, keys.rules());
     let body_facts: Vec<_> = batches.iter().map(facts).collect();
