@@ -5,6 +5,7 @@ mod config;
 mod logging;
 mod metrics;
 mod node_callers;
+mod process;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -44,12 +45,15 @@ struct Arguments {
 enum Command {
     /// Makes keys, genesis and configuration
     Init(cli::init::InitArgs),
+    /// Serves one participant's systems over gRPC, with its signing key
+    Adapter(cli::adapter::AdapterArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Init(args) => cli::init::run(args),
+        Command::Adapter(args) => cli::adapter::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

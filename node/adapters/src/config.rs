@@ -92,7 +92,6 @@ settings! {
     /// The outbox's files.
     pub struct OutboxConfig { values {
         /// A file ends past this size, in MiB.
-        segment_mib: u32 = 32,
         /// Files of answered requests are kept until they exceed this size together, in MiB.
         keep_mib: u32 = 256,
     } }
@@ -196,7 +195,6 @@ fn check(config: &AdapterConfig) -> Result<(), FieldError> {
         ("requests.max_remembered", config.requests.max_remembered.into(), 1000, 100_000_000),
         ("requests.default_deadline_ms", config.requests.default_deadline_ms, 100, 600_000),
         ("requests.max_open_work", config.requests.max_open_work.into(), 100, 50_000_000),
-        ("outbox.segment_mib", config.outbox.segment_mib.into(), 1, 4096),
         ("outbox.keep_mib", config.outbox.keep_mib.into(), 1, 10_000_000),
         ("grpc.max_rate", config.grpc.max_rate.into(), 1, 10_000_000),
         ("grpc.max_streams", config.grpc.max_streams.into(), 1, 10_000),

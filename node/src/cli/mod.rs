@@ -1,3 +1,4 @@
 //! The commands.
 
+pub(crate) mod adapter;
 pub(crate) mod init;

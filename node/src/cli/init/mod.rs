@@ -14,7 +14,6 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use folder::NEVER_SIGNED;
 use genesis::Publics;
 use network_file::NetworkFile;
 
