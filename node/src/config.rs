@@ -14,6 +14,8 @@ settings! {
         values {
             /// The node's name: in its logs and in its peers' metrics. At most 32 of a-z, 0-9, `-`.
             name: String,
+            /// Number of the participant whose node it is, as genesis.json shows it.
+            participant: u32,
             /// The genesis document. All nodes of a network have the same one; its hash is the chain id.
             genesis: PathBuf = PathBuf::from("genesis.bin"),
             /// The data folder: block file, state, consensus log. One node each; never shared, never copied while the node runs.
@@ -73,6 +75,8 @@ settings! {
         address: Option<String> = None,
         /// The public half of its network key, 64 hex digits; it must prove that it holds the private half.
         public_key: String,
+        /// The public half of its consensus key, if it is a validator: only its own votes are taken from it.
+        consensus_key: Option<String> = None,
     } }
 }
 
@@ -80,15 +84,16 @@ settings! {
     /// Timing of agreement.
     pub(crate) struct ConsensusConfig { values {
         /// How long to wait for a proposal in round 0, in milliseconds; each further round waits `timeout_step_ms` longer.
-        propose_timeout_ms: u64 = 700,
+        propose_timeout_ms: u64 = 800,
         /// How long to wait for votes after two thirds disagree, in milliseconds.
         vote_timeout_ms: u64 = 200,
         /// Added to every time-out per round, in milliseconds.
         timeout_step_ms: u64 = 200,
         /// How often votes are sent again while nothing moves, in milliseconds.
         rebroadcast_ms: u64 = 1000,
-        /// Under load, the time between blocks aimed at, in milliseconds. An idle chain makes a block as soon as a batch arrives.
-        block_time_ms: u64 = 100,
+        /// Shortest time between blocks, in milliseconds; 0 goes as fast as it can. Batches gather meanwhile, so blocks are fuller. An idle
+        /// chain makes a block as soon as a batch arrives, whatever this says.
+        block_time_ms: u64 = 0,
         /// An idle chain makes an empty block this often, in milliseconds, so that ledger time moves on.
         heartbeat_ms: u64 = 10_000,
     } }
@@ -98,11 +103,11 @@ settings! {
     /// Bounds of the waiting room.
     pub(crate) struct MempoolConfig { values {
         /// Bytes of all waiting batches, in MiB.
-        max_mib: u32 = 128,
+        max_mib: u32 = 256,
         /// Bytes of one participant's waiting batches, in MiB.
         max_participant_mib: u32 = 64,
         /// Number of one participant's waiting batches.
-        max_participant_batches: u32 = 20_000,
+        max_participant_batches: u32 = 10_000,
     } }
 }
 
@@ -113,6 +118,8 @@ settings! {
         listen: SocketAddr,
         /// Who may call: names, roles and hashes of tokens. Read at start.
         callers: PathBuf = PathBuf::from("tokens/callers.toml"),
+        /// Calls per second of one caller, items of streams included; short bursts up to twice that.
+        max_rate: u32 = 10_000,
     } }
 }
 
@@ -145,7 +152,7 @@ settings! {
         /// Mandates, lines and open payments kept decoded, at most twice this many; others are read from disk.
         cached_entities: u32 = 100_000,
         /// Operation ids of the newest blocks kept in memory, at most twice this many.
-        cached_ops: u32 = 200_000,
+        cached_ops: u32 = 500_000,
     } }
 }
 
@@ -202,6 +209,10 @@ fn check(config: &NodeConfig) -> Result<(), FieldError> {
             ));
         }
         seen.push(key);
+        if let Some(key) = peer.consensus_key.as_ref().filter(|it| parse_hex32(it).is_none()) {
+            let way_out = "ask the peer's operator for the `consensus` key in its public.toml";
+            return Err(FieldError::new(field("consensus_key"), key, "not 64 hex digits", way_out));
+        }
         if let Some(address) = &peer.address
             && split_address(address).is_none()
         {
@@ -209,6 +220,8 @@ fn check(config: &NodeConfig) -> Result<(), FieldError> {
         }
     }
     let ranges = [
+        ("participant", config.participant.into(), 1, u64::from(u32::MAX) - 1),
+        ("grpc.max_rate", config.grpc.max_rate.into(), 1, 10_000_000),
         ("consensus.propose_timeout_ms", config.consensus.propose_timeout_ms, 50, 60_000),
         ("consensus.vote_timeout_ms", config.consensus.vote_timeout_ms, 20, 60_000),
         ("consensus.timeout_step_ms", config.consensus.timeout_step_ms, 0, 60_000),
@@ -263,7 +276,7 @@ fn check(config: &NodeConfig) -> Result<(), FieldError> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "name = 'n'\n[network]\nlisten = '127.0.0.1:1'\n[grpc]\nlisten = '127.0.0.1:2'\n[metrics]\nlisten = '127.0.0.1:3'\n";
+    const GOOD: &str = "name = 'n'\nparticipant = 1\n[network]\nlisten = '127.0.0.1:1'\n[grpc]\nlisten = '127.0.0.1:2'\n[metrics]\nlisten = '127.0.0.1:3'\n";
 
     fn load_text(text: &str) -> Result<NodeConfig, String> {
         let dir = tempfile::tempdir().expect("temp");

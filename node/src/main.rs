@@ -1,11 +1,15 @@
 //! `anji`: the node, its adapter and their tools in one binary. Arguments, exit codes and nothing else; see [`cli`] for the commands.
 
+mod app;
 mod cli;
 mod config;
+mod genesis;
 mod logging;
 mod metrics;
 mod node_callers;
+mod ports;
 mod process;
+mod view;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,7 +36,12 @@ Exit codes:
   2   the command line was not understood
   70  the ledger does not add up: a broken invariant or a root that differs. The node stopped on purpose; do not start it again
       before the cause is known
+  71  going on could sign twice: the consensus log cannot be trusted or written
+  74  the disk: the data folder cannot be written or read; free space or repair it, then start again
   134 a panic; the data folder is safe to start again";
+
+/// The ledger does not add up.
+const BROKEN: u8 = 70;
 
 #[derive(Parser)]
 #[command(name = "anji", version, about = ABOUT, long_about = LONG, after_help = EXIT_CODES, max_term_width = 120)]
@@ -45,21 +54,34 @@ struct Arguments {
 enum Command {
     /// Makes keys, genesis and configuration
     Init(cli::init::InitArgs),
+    /// Runs a node
+    Node(cli::node::NodeArgs),
     /// Serves one participant's systems over gRPC, with its signing key
     Adapter(cli::adapter::AdapterArgs),
+    /// Looks into a data folder and checks everything in it
+    Inspect(cli::inspect::InspectArgs),
+    /// Puts load on a running network and measures it
+    Bench(cli::bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Init(args) => cli::init::run(args),
+        Command::Node(args) => cli::node::run(&args),
         Command::Adapter(args) => cli::adapter::run(&args),
+        Command::Inspect(args) => match cli::inspect::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(BROKEN),
+            Err(error) => Err(error),
+        },
+        Command::Bench(args) => cli::bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref::<app::Stopped>().map_or(ExitCode::FAILURE, |stopped| ExitCode::from(stopped.code))
         }
     }
 }

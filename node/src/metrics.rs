@@ -13,15 +13,30 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What `/health/ready` tells.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Health {
-    /// Whether the process does its work.
-    pub(crate) ready: bool,
-    /// Why not, one sentence each; empty when ready.
+    /// Why the process does not do its work, one sentence each; empty when it is ready.
     pub(crate) reasons: Vec<String>,
     /// Figures worth a glance.
-    #[serde(flatten)]
     pub(crate) details: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Health {
+    fn to_json(&self) -> serde_json::Value {
+        let mut page = serde_json::json!({ "ready": self.reasons.is_empty(), "reasons": self.reasons });
+        if let Some(fields) = page.as_object_mut() {
+            fields.extend(self.details.clone());
+        }
+        page
+    }
+}
+
+/// Figures that are kept elsewhere, in the same text format.
+pub(crate) type MoreMetrics = fn() -> String;
+
+/// Nothing kept elsewhere.
+pub(crate) const fn no_more() -> String {
+    String::new()
 }
 
 /// Answers the question of readiness, cheaply and without waiting.
@@ -32,11 +47,12 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()
 }
 
-fn router(registry: Arc<Registry>, health: HealthSource) -> Router {
+fn router(registry: Arc<Registry>, health: HealthSource, more: MoreMetrics) -> Router {
     let metrics = move || {
         let registry = registry.clone();
         async move {
-            let mut text = String::new();
+            // One document has one end.
+            let mut text = more().replace("# EOF\n", "");
             match prometheus_client::encoding::text::encode(&mut text, &registry) {
                 Ok(()) => {
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,7 +66,10 @@ fn router(registry: Arc<Registry>, health: HealthSource) -> Router {
     };
     let ready = move || {
         let health = health();
-        async move { json(if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health) }
+        async move {
+            let ready = health.reasons.is_empty();
+            json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health.to_json())
+        }
     };
     let live = || async { json(StatusCode::OK, &serde_json::json!({ "live": true })) };
     Router::new()
@@ -78,9 +97,10 @@ pub(crate) async fn serve(
     listener: TcpListener,
     registry: Arc<Registry>,
     health: HealthSource,
+    more: MoreMetrics,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(registry, health)).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router(registry, health, more)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 #[cfg(test)]
@@ -110,12 +130,12 @@ mod tests {
         let health: HealthSource = Arc::new(move || {
             let ready = asked.load(Ordering::Relaxed);
             let reasons = if ready { vec![] } else { vec![String::from("no peers")] };
-            Health { ready, reasons, details: serde_json::Map::from_iter([(String::from("height"), 7.into())]) }
+            Health { reasons, details: serde_json::Map::from_iter([(String::from("height"), 7.into())]) }
         });
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Arc::new(registry), health, stop.clone()));
+        let served = tokio::spawn(serve(listener, Arc::new(registry), health, no_more, stop.clone()));
         let metrics = fetch(address, "/metrics").await;
         assert!(
             metrics.contains("200 OK") && metrics.contains("anji_test_things_total 3") && metrics.contains("# EOF"),

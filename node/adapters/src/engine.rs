@@ -354,7 +354,12 @@ impl Engine {
         });
     }
 
-    fn on_synced(&mut self, ops: Vec<OpId>, answers: Vec<u8>, result: Result<(), Arc<OutboxError>>) -> Result<(), Arc<OutboxError>> {
+    fn on_synced(
+        &mut self,
+        ops: Vec<OpId>,
+        answers: Vec<u8>,
+        result: Result<(), Arc<OutboxError>>,
+    ) -> Result<(), Arc<OutboxError>> {
         self.n_syncing = self.n_syncing.saturating_sub(1);
         self.metrics.outbox_bytes.set(i64::try_from(self.writer.size()).unwrap_or(i64::MAX));
         match result {
@@ -576,10 +581,19 @@ impl Engine {
                 }
                 match it.stage {
                     Stage::InBatch(number) => {
-                        let over = self.batches.all.get(&number).is_none_or(|it| it.expires_at_ms + EXPIRY_MARGIN_MS < now_ms());
+                        let over = self
+                            .batches
+                            .all
+                            .get(&number)
+                            .is_none_or(|it| it.expires_at_ms + EXPIRY_MARGIN_MS < now_ms());
                         if over {
                             self.look_up_all(number);
-                        } else if self.batches.all.get(&number).is_some_and(|it| matches!(it.state, BatchState::Accepted(_))) {
+                        } else if self
+                            .batches
+                            .all
+                            .get(&number)
+                            .is_some_and(|it| matches!(it.state, BatchState::Accepted(_)))
+                        {
                             // The node may have forgotten it: the same bytes again.
                             self.send_again(number);
                         }
@@ -680,12 +694,17 @@ impl Engine {
         let mut over = Vec::new();
         for (number, batch) in &mut self.batches.all {
             match batch.state {
-                BatchState::Backoff(_) | BatchState::Accepted(_) if batch.expires_at_ms + EXPIRY_MARGIN_MS < clock => over.push(*number),
+                BatchState::Backoff(_) | BatchState::Accepted(_) if batch.expires_at_ms + EXPIRY_MARGIN_MS < clock => {
+                    over.push(*number)
+                }
                 BatchState::Backoff(at) if at <= now => again.push(*number),
                 BatchState::Accepted(at) if at <= now => {
                     batch.state = BatchState::Accepted(now + ask_after);
                     // One of them tells about all: they are decided together.
-                    let first = batch.ops.iter().find(|op_id| self.pending.get(op_id).is_some_and(|it| it.stage == Stage::InBatch(*number)));
+                    let first = batch
+                        .ops
+                        .iter()
+                        .find(|op_id| self.pending.get(op_id).is_some_and(|it| it.stage == Stage::InBatch(*number)));
                     self.to_ask.extend(first);
                 }
                 BatchState::Sending | BatchState::Backoff(_) | BatchState::Accepted(_) => {}
@@ -697,8 +716,12 @@ impl Engine {
         for number in over {
             self.look_up_all(number);
         }
-        let due: Vec<OpId> =
-            self.pending.iter().filter(|(_, it)| matches!(it.stage, Stage::Later(at) if at <= now)).map(|(id, _)| *id).collect();
+        let due: Vec<OpId> = self
+            .pending
+            .iter()
+            .filter(|(_, it)| matches!(it.stage, Stage::Later(at) if at <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for op_id in due {
             if let Some(it) = self.pending.get_mut(&op_id) {
                 it.stage = Stage::Asking;

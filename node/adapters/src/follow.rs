@@ -64,8 +64,12 @@ pub(crate) async fn watch_chain(
                 let trouble = check_identity(&info, &identity, shared.participant.0);
                 if trouble != told {
                     match &trouble {
-                        Some(text) => tracing::error!(node = nodes.address(), "{text}; nothing is signed until this is mended"),
-                        None if told.is_some() => tracing::info!(node = nodes.address(), "chain and key are as configured again"),
+                        Some(text) => {
+                            tracing::error!(node = nodes.address(), "{text}; nothing is signed until this is mended")
+                        }
+                        None if told.is_some() => {
+                            tracing::info!(node = nodes.address(), "chain and key are as configured again")
+                        }
                         None => {}
                     }
                     told.clone_from(&trouble);
@@ -86,7 +90,9 @@ pub(crate) async fn watch_chain(
                     shared.saw_chain(chain);
                 }
             }
-            Err(status) => tracing::debug!(node = nodes.address(), code = %status.code(), "the chain cannot be looked at: {}", status.message()),
+            Err(status) => {
+                tracing::debug!(node = nodes.address(), code = %status.code(), "the chain cannot be looked at: {}", status.message())
+            }
         }
         let wait = if first.borrow().is_some() { POLL } else { Duration::from_millis(300) };
         tokio::select! {
@@ -104,16 +110,25 @@ fn check_identity(info: &v1::GetChainInfoResponse, identity: &Identity, particip
         ));
     }
     if info.caller != participant {
-        return Some(format!("the node knows this adapter's token as participant {}; correct the token or `participant`", info.caller));
+        return Some(format!(
+            "the node knows this adapter's token as participant {}; correct the token or `participant`",
+            info.caller
+        ));
     }
     let Some(own) = info.participants.iter().find(|it| it.id == participant) else {
         return Some(format!("the ledger has no participant {participant}; correct `participant`"));
     };
     let Some(key) = own.keys.iter().find(|it| it.key_id == identity.key_id) else {
-        return Some(format!("the ledger has no key {} of participant {participant}; correct `key_id`", identity.key_id));
+        return Some(format!(
+            "the ledger has no key {} of participant {participant}; correct `key_id`",
+            identity.key_id
+        ));
     };
     if key.public_key != identity.public_key {
-        return Some(format!("the signing key is not key {} of participant {participant}; correct `signing_key` or `key_id`", identity.key_id));
+        return Some(format!(
+            "the signing key is not key {} of participant {participant}; correct `signing_key` or `key_id`",
+            identity.key_id
+        ));
     }
     None
 }
@@ -170,7 +185,12 @@ pub(crate) async fn follow_receipts(
     }
 }
 
-async fn receipts_once(nodes: &Nodes, next_seq: &mut u64, news: &mpsc::Sender<News>, patience: &mut Patience) -> Status {
+async fn receipts_once(
+    nodes: &Nodes,
+    next_seq: &mut u64,
+    news: &mpsc::Sender<News>,
+    patience: &mut Patience,
+) -> Status {
     let message = v1::StreamReceiptsRequest { from_seq: *next_seq, participant: 0 };
     let opened = nodes.open(message, |mut client, request| async move { client.stream_receipts(request).await }).await;
     let (node, mut stream) = match opened {
@@ -193,7 +213,9 @@ async fn receipts_once(nodes: &Nodes, next_seq: &mut u64, news: &mpsc::Sender<Ne
                     Err(error) => break Status::internal(format!("a receipt cannot be read: {error}")),
                 }
             }
-            Some(v1::stream_receipts_response::Item::NextSeq(next_seq)) => News::Receipts { receipts: Vec::new(), next_seq },
+            Some(v1::stream_receipts_response::Item::NextSeq(next_seq)) => {
+                News::Receipts { receipts: Vec::new(), next_seq }
+            }
             None => continue,
         };
         let News::Receipts { next_seq: after, .. } = &told;

@@ -94,12 +94,20 @@ impl Nodes {
             && self.current.compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.switches.inc();
-            tracing::warn!(from = self.nodes.get(failed).map(|it| &*it.address), to = self.address(), "the node does not answer; trying the next one");
+            tracing::warn!(
+                from = self.nodes.get(failed).map(|it| &*it.address),
+                to = self.address(),
+                "the node does not answer; trying the next one"
+            );
         }
     }
 
     /// Calls the current node; on trouble with the node itself the next call goes to the next one.
-    pub(crate) async fn call<T, R, F>(&self, message: T, call: impl FnOnce(Client, Request<T>) -> F) -> Result<R, Status>
+    pub(crate) async fn call<T, R, F>(
+        &self,
+        message: T,
+        call: impl FnOnce(Client, Request<T>) -> F,
+    ) -> Result<R, Status>
     where
         F: Future<Output = Result<tonic::Response<R>, Status>>,
     {
@@ -177,7 +185,12 @@ impl Nodes {
 fn is_nodes_trouble(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Internal | Code::Unimplemented
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::Internal
+            | Code::Unimplemented
     )
 }
 
@@ -189,8 +202,10 @@ pub(crate) fn to_caller(status: Status) -> Status {
     }
     match status.code() {
         // The adapter's own token is the trouble, not the caller's.
-        Code::Unauthenticated => Reason::NodeUnreachable
-            .status_retry("the node does not accept the adapter's token; tell the adapter's operator", Duration::from_secs(5)),
+        Code::Unauthenticated => Reason::NodeUnreachable.status_retry(
+            "the node does not accept the adapter's token; tell the adapter's operator",
+            Duration::from_secs(5),
+        ),
         _ => status,
     }
 }
@@ -228,7 +243,8 @@ fn read_entity(it: &v1::EntityRef) -> Result<EntityKey, field::FieldError> {
         Ok(v1::EntityKind::Position) => EntityKey::Position(participant),
         Ok(v1::EntityKind::Control) => EntityKey::Control,
         Ok(v1::EntityKind::Schedule) => {
-            let version = u32::try_from(it.number).map_err(|_| field::FieldError::new("entity.number", "is too large"))?;
+            let version =
+                u32::try_from(it.number).map_err(|_| field::FieldError::new("entity.number", "is too large"))?;
             EntityKey::Schedule(ScheduleVersion(version))
         }
         Ok(v1::EntityKind::Unspecified) | Err(_) => {

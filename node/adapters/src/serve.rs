@@ -46,7 +46,9 @@ pub enum AdapterError {
     #[error("`nodes`: {0}\n  way out: write the address as http://host:port")]
     Nodes(String),
     /// The door.
-    #[error("`grpc.listen = {listen}` cannot be opened: {source}\n  way out: stop what uses the port, or change it in the config")]
+    #[error(
+        "`grpc.listen = {listen}` cannot be opened: {source}\n  way out: stop what uses the port, or change it in the config"
+    )]
     Listen {
         /// The address.
         listen: std::net::SocketAddr,

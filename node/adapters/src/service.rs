@@ -57,7 +57,9 @@ impl Service {
     /// Who calls, within its rate.
     fn admit<T>(&self, request: &Request<T>, acts: bool) -> Result<Arc<Caller>, Status> {
         if self.shared.is_stopping() {
-            return Err(Reason::ShuttingDown.status("the adapter is stopping; repeat the call with the same request_id"));
+            return Err(
+                Reason::ShuttingDown.status("the adapter is stopping; repeat the call with the same request_id")
+            );
         }
         let header = request.metadata().get("authorization").and_then(|it| it.to_str().ok());
         let Some(token) = header.and_then(|it| it.strip_prefix("Bearer ")) else {
@@ -113,7 +115,9 @@ impl Service {
         let (op_id, receiver, replayed) = match known {
             Lookup::Unknown => {
                 let body = tokio::time::timeout_at(deadline, body).await;
-                let body = body.map_err(|_| Reason::DeadlinePassed.status("nothing was done: the node did not answer in time"))??;
+                let body = body.map_err(|_| {
+                    Reason::DeadlinePassed.status("nothing was done: the node did not answer in time")
+                })??;
                 self.take_in(asked, body)?
             }
             other => found(other)?,
@@ -175,7 +179,10 @@ impl Service {
         let message = format!(
             "accepted and under way, not decided yet: repeat the call with the same request_id `{request_id}`, or ask GetRequest; it never acts twice"
         );
-        reason.status_with(message, [("op_id", id.as_str()), ("participant", participant.as_str()), ("request_id", request_id)])
+        reason.status_with(
+            message,
+            [("op_id", id.as_str()), ("participant", participant.as_str()), ("request_id", request_id)],
+        )
     }
 
     fn answer(&self, receipt: &Receipt, replayed: bool) -> Result<v1::OperationResult, Status> {
@@ -198,13 +205,15 @@ impl Service {
     /// What the caller left open; the mandate is asked for only if something of it is needed.
     async fn in_force(&self, mandate: Option<&v1::Id>, given: &[u32]) -> Result<InForce, Status> {
         let chain = self.shared.chain().ok_or_else(|| {
-            Reason::NodeUnreachable.status_retry("the adapter has not reached its node yet; ask again", Duration::from_millis(500))
+            Reason::NodeUnreachable
+                .status_retry("the adapter has not reached its node yet; ask again", Duration::from_millis(500))
         })?;
         let mut in_force =
             InForce { currency: chain.currency, schedule: chain.schedule, guarantee: 0, assertion: 0, consent: 0 };
         if given.contains(&0) {
             let message = v1::GetMandateRequest { mandate: mandate.cloned() };
-            let asked = self.nodes.call(message, |mut client, request| async move { client.get_mandate(request).await });
+            let asked =
+                self.nodes.call(message, |mut client, request| async move { client.get_mandate(request).await });
             match asked.await {
                 Ok(answer) => {
                     let mandate = answer.mandate.unwrap_or_default();
@@ -248,7 +257,8 @@ fn found(known: Lookup) -> Result<(OpId, Waiting, bool), Status> {
         Lookup::Done(op_id, receipt) => Ok((op_id, Waiting::Answered(receipt), true)),
         Lookup::Pending(op_id, receiver) => Ok((op_id, Waiting::For(receiver), true)),
         Lookup::Conflict => {
-            Err(Reason::RequestIdConflict.status("this request_id was used before for something else; choose a new one"))
+            Err(Reason::RequestIdConflict
+                .status("this request_id was used before for something else; choose a new one"))
         }
         Lookup::Crowded => {
             let message = "too many calls wait for this request already; ask GetRequest";
@@ -455,7 +465,8 @@ mod tests {
 
     #[test]
     fn deadlines_are_read_as_the_protocol_writes_them() {
-        let rows = [("100m", Some(100)), ("5S", Some(5000)), ("2M", Some(120_000)), ("1H", Some(3_600_000)), ("9u", Some(0))];
+        let rows =
+            [("100m", Some(100)), ("5S", Some(5000)), ("2M", Some(120_000)), ("1H", Some(3_600_000)), ("9u", Some(0))];
         for (text, millis) in rows {
             assert_eq!(parse_timeout(text).map(|it| it.as_millis()), millis, "{text}");
         }

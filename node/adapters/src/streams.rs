@@ -31,7 +31,8 @@ async fn send<T>(out: &Sender<T>, item: T) -> bool {
     match tokio::time::timeout(PATIENCE, out.send(Ok(item))).await {
         Ok(sent) => sent.is_ok(),
         Err(_) => {
-            let status = Reason::SlowReceiver.status("the receiver does not keep up; resume after the last item received");
+            let status =
+                Reason::SlowReceiver.status("the receiver does not keep up; resume after the last item received");
             // The buffer is full; the end waits for room like everything else, but not for ever.
             let _ = tokio::time::timeout(PATIENCE, out.send(Err(status))).await;
             false
@@ -92,19 +93,22 @@ async fn load(service: &Service, seq: u64, item: crate::work::Item) -> Result<Op
     let work = match item.kind {
         Kind::Mandate => {
             let message = v1::GetMandateRequest { mandate: id };
-            let answer = nodes.call(message, |mut client, request| async move { client.get_mandate(request).await }).await?;
+            let answer =
+                nodes.call(message, |mut client, request| async move { client.get_mandate(request).await }).await?;
             let waiting = answer.mandate.filter(|it| it.status() == v1::MandateStatus::Proposed);
             waiting.map(v1::work_item::Work::Mandate)
         }
         Kind::Payment => {
             let message = v1::GetPaymentRequest { payment: id };
-            let answer = nodes.call(message, |mut client, request| async move { client.get_payment(request).await }).await?;
+            let answer =
+                nodes.call(message, |mut client, request| async move { client.get_payment(request).await }).await?;
             let waiting = answer.payment.filter(|it| it.status() == v1::PaymentStatus::Requested);
             waiting.map(v1::work_item::Work::Payment)
         }
         Kind::Refund => {
             let message = v1::GetRefundRequest { refund: id };
-            let answer = nodes.call(message, |mut client, request| async move { client.get_refund(request).await }).await?;
+            let answer =
+                nodes.call(message, |mut client, request| async move { client.get_refund(request).await }).await?;
             let waiting = answer.refund.filter(|it| it.status() == v1::RefundStatus::Accepted);
             waiting.map(v1::work_item::Work::Refund)
         }
@@ -185,8 +189,11 @@ async fn results_once(
 
 /// Trouble that trying again does not mend.
 fn hopeless(status: Status) -> Option<Status> {
-    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::OutOfRange | Code::FailedPrecondition)
-        .then_some(status)
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::PermissionDenied | Code::OutOfRange | Code::FailedPrecondition
+    )
+    .then_some(status)
 }
 
 fn result_of(service: &Service, change: v1::Change) -> Option<v1::ResultItem> {
@@ -195,10 +202,13 @@ fn result_of(service: &Service, change: v1::Change) -> Option<v1::ResultItem> {
         v1::change::State::Payment(it) => v1::result_item::State::Payment(it),
         v1::change::State::Refund(it) => v1::result_item::State::Refund(it),
         v1::change::State::Window(it) => v1::result_item::State::Window(it),
-        v1::change::State::Position(_) | v1::change::State::Participant(_) | v1::change::State::Schedule(_) => return None,
+        v1::change::State::Position(_) | v1::change::State::Participant(_) | v1::change::State::Schedule(_) => {
+            return None;
+        }
     };
     let own = change.cause.as_ref().filter(|it| it.participant == service.shared.participant.0);
-    let op_id = own.and_then(|it| <[u8; 16]>::try_from(it.op_id.as_slice()).ok()).map(|it| OpId(u128::from_be_bytes(it)));
+    let op_id =
+        own.and_then(|it| <[u8; 16]>::try_from(it.op_id.as_slice()).ok()).map(|it| OpId(u128::from_be_bytes(it)));
     let request_id = op_id.and_then(|op_id| lock(&service.index).request_of(op_id));
     Some(v1::ResultItem {
         seq: change.index,

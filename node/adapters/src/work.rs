@@ -86,7 +86,9 @@ impl Work {
                 None => tracing::warn!(file = %file.display(), "cannot be used; open work is read from the log again"),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(file = %file.display(), %error, "cannot be read; open work is read from the log again"),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "cannot be read; open work is read from the log again")
+            }
         }
         Self { participant, max_open, file, chain_id, state: Mutex::new(state), news: watch::Sender::new(0) }
     }
@@ -114,7 +116,10 @@ impl Work {
             }
             if state.open.len() >= self.max_open {
                 if state.overflow.is_none() {
-                    tracing::error!(limit = self.max_open, "too much waits for an answer; new items are left in the log until there is room");
+                    tracing::error!(
+                        limit = self.max_open,
+                        "too much waits for an answer; new items are left in the log until there is room"
+                    );
                     state.overflow = Some(change.index);
                 }
                 return;
@@ -291,7 +296,8 @@ mod tests {
         work.on_change(&payment(5, 1, v1::PaymentStatus::Requested));
         work.on_change(&payment(6, 2, v1::PaymentStatus::Requested));
         work.on_change(&payment(7, 1, v1::PaymentStatus::Held));
-        let ids = |work: &Work| work.open_from(0, 10).into_iter().map(|(index, it)| (index, it.op_id[0])).collect::<Vec<_>>();
+        let ids =
+            |work: &Work| work.open_from(0, 10).into_iter().map(|(index, it)| (index, it.op_id[0])).collect::<Vec<_>>();
         assert_eq!(ids(&work), [(6, 2)]);
         work.save();
         assert_eq!(ids(&Work::load(dir.path(), [1; 32], 2, 10)), [(6, 2)]);

@@ -47,9 +47,10 @@ async fn serve(config: config::AdapterConfig) -> Result<()> {
     let health: HealthSource = Arc::new(move || {
         let reasons = status.troubles();
         let details = serde_json::Map::from_iter([(String::from("height"), status.height().into())]);
-        Health { ready: reasons.is_empty(), reasons, details }
+        Health { reasons, details }
     });
-    let monitored = tokio::spawn(metrics::serve(monitoring, Arc::new(registry), health, stop.clone()));
+    let monitored =
+        tokio::spawn(metrics::serve(monitoring, Arc::new(registry), health, metrics::no_more, stop.clone()));
     let result = adapter.stopped().await;
     stop.cancel();
     process::finish("monitoring", monitored).await;

@@ -8,8 +8,8 @@ use anji_contracts::entry::Cause;
 use anji_contracts::types::{Amount, MandateId, OpId, ParticipantId, PaymentId, RefundId, ScopedId, WindowId};
 use anji_execution::scan_invariants;
 use anji_storage::open::{ReadOnly, StoreOptions};
-use anji_storage::reader::Known;
-use anji_storage::{Reader, Store};
+
+use anji_storage::{Known, Reader, Store};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};

@@ -1,4 +1,7 @@
 //! The commands.
 
 pub(crate) mod adapter;
+pub(crate) mod bench;
 pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod node;

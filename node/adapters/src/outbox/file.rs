@@ -1,8 +1,8 @@
 //! The outbox on disk: `outbox-NNNNNNNN.log` in the adapter's data folder. One file is appended to; compaction writes what is still
 //! needed into the next one and removes the older. One thread owns the file; every append is synced before it is acknowledged.
 
-use super::record::{Found, Record, read};
 use super::OutboxError;
+use super::record::{Found, Record, read};
 use anji_contracts::types::{ChainId, ParticipantId};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -84,7 +84,11 @@ impl OutboxFile {
             let (_, torn) = scan(&path_of(dir, number), &head, &mut on_record)?;
             if let Some(offset) = torn {
                 let path = path_of(dir, number);
-                return Err(OutboxError::Damaged { path, offset, what: "ends in the middle of a record, with a newer file beside it" });
+                return Err(OutboxError::Damaged {
+                    path,
+                    offset,
+                    what: "ends in the middle of a record, with a newer file beside it",
+                });
             }
         }
         let path = path_of(dir, last);

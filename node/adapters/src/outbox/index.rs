@@ -96,7 +96,8 @@ impl Index {
             }
             Record::Answer(Answer { request_id, content, op_id, receipt }) => {
                 let request_id: Arc<str> = request_id.into();
-                let old = self.entries.insert(request_id.clone(), Entry { content, op_id, state: State::Done(receipt) });
+                let old =
+                    self.entries.insert(request_id.clone(), Entry { content, op_id, state: State::Done(receipt) });
                 match old.map(|it| it.state) {
                     Some(State::Done(_)) => {}
                     Some(State::Pending { .. }) => {
@@ -208,9 +209,10 @@ impl Index {
             self.drop_entry(&request_id);
         }
         while let Some(request_id) = self.opaque.front() {
-            let expired = self.entries.get(request_id).is_none_or(|entry| {
-                entry.op_id.time_ms().saturating_add(self.limits.remember_ms) < now_ms
-            });
+            let expired = self
+                .entries
+                .get(request_id)
+                .is_none_or(|entry| entry.op_id.time_ms().saturating_add(self.limits.remember_ms) < now_ms);
             if !expired {
                 break;
             }

@@ -13,16 +13,22 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// Another process has it open.
-    #[error("{0}: another adapter is running on this outbox\n  way out: stop it first; two adapters of one participant need a data_dir each")]
+    #[error(
+        "{0}: another adapter is running on this outbox\n  way out: stop it first; two adapters of one participant need a data_dir each"
+    )]
     Locked(PathBuf),
     /// It belongs to another chain or participant.
-    #[error("{path}: this outbox belongs to another chain or participant\n  way out: give `data_dir` a folder of its own; keep the old one until its requests are settled")]
+    #[error(
+        "{path}: this outbox belongs to another chain or participant\n  way out: give `data_dir` a folder of its own; keep the old one until its requests are settled"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// Bytes are not what was written.
-    #[error("{path}: damaged at byte {offset}: {what}\n  way out: restore the file from a copy. Without it, check every request that was open against the ledger before it is repeated, then start with an empty data_dir")]
+    #[error(
+        "{path}: damaged at byte {offset}: {what}\n  way out: restore the file from a copy. Without it, check every request that was open against the ledger before it is repeated, then start with an empty data_dir"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -42,7 +48,9 @@ pub enum OutboxError {
         source: std::io::Error,
     },
     /// What is on the disk is not known any more: the adapter must stop and read it again.
-    #[error("{path}: the disk failed while the outbox was synced: {source}\n  way out: check the disk, then start again; open requests are looked up at the node")]
+    #[error(
+        "{path}: the disk failed while the outbox was synced: {source}\n  way out: check the disk, then start again; open requests are looked up at the node"
+    )]
     Lost {
         /// The file.
         path: PathBuf,

@@ -2,9 +2,9 @@
 //! crc32c of the payload. All integers little-endian. A head with a checksum of its own tells a torn tail (the file ends before the
 //! record does) from damage (the record is all there and wrong).
 
+use anji_contracts::Receipt;
 use anji_contracts::ops::Op;
 use anji_contracts::types::OpId;
-use anji_contracts::Receipt;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Bytes before the payload.

@@ -1,7 +1,7 @@
 //! The thread that owns the outbox file. Appends that wait together are written and synced together.
 
-use super::file::OutboxFile;
 use super::OutboxError;
+use super::file::OutboxFile;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

@@ -93,6 +93,7 @@ impl Client {
 
     /// Submits a batch and waits for its receipts. A full mempool is waited out: that is what bounds a closed loop.
     pub(super) async fn submit(&mut self, signed_batch: Vec<u8>) -> Result<pb::ReceiptBatch> {
+        let signed_batch = bytes::Bytes::from(signed_batch);
         loop {
             let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: pb::Wait::Decided.into() };
             match self.inner.submit_batch(self.request(message)).await {

@@ -6,7 +6,9 @@ use anji_adapters::config::{
 };
 use anji_adapters::keys::{PrivateKey, Purpose};
 use anji_adapters::settings::{Settings, commented};
+use anji_consensus::Identity;
 use anji_contracts::Genesis;
+use anji_verify::Address;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,12 +17,9 @@ use std::path::{Path, PathBuf};
 
 use super::genesis::{PublicKeys, Publics, of_node, readable};
 use super::network_file::{NetworkFile, NodeSpec};
-use crate::config::{GrpcConfig, KeysConfig, NetworkConfig, NodeConfig, PeerConfig, split_address};
+use crate::app::CONSENSUS_FOLDER;
+use crate::config::{GrpcConfig, KeysConfig, NetworkConfig, NodeConfig, PeerConfig, parse_hex32, split_address};
 use crate::node_callers::{NodeCallerSpec, NodeCallersFile};
-
-/// In the data folder of a node that has never run: lets a validator vote from the first height on. The node removes it when it
-/// first signs. A validator that finds neither this nor its consensus log follows without voting until that is safe.
-pub(crate) const NEVER_SIGNED: &str = "NEVER-SIGNED";
 
 /// Writes a new file; refuses to touch one that exists.
 pub(crate) fn write_new(file: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
@@ -121,11 +120,12 @@ pub(crate) fn make_node(
     write_new(&dir.join("tokens/callers.toml"), 0o600, commented(&NodeCallersFile { callers }, head).as_bytes())?;
     write_new(&dir.join("config.toml"), 0o644, node_config(network, publics, node)?.as_bytes())?;
     make_dir(&dir.join("data"))?;
-    let marker = format!(
-        "chain {}\nThis node has never signed anything for this chain. Removed at its first start.\n",
-        genesis.chain_id()
-    );
-    write_new(&dir.join("data").join(NEVER_SIGNED), 0o600, marker.as_bytes())
+    if let Some(key) = own.consensus.as_deref().and_then(parse_hex32) {
+        // What entitles a validator to vote from the first height on; a wiped folder does not have it.
+        let identity = Identity { chain_id: genesis.chain_id(), validator: Address::of(&key) };
+        anji_consensus::init_folder(&dir.join("data").join(CONSENSUS_FOLDER), identity)?;
+    }
+    Ok(())
 }
 
 /// `genesis.bin` for the node and `genesis.json` for people.
@@ -164,6 +164,7 @@ fn node_config(network: &NetworkFile, publics: &Publics, node: &NodeSpec) -> Res
             name: peer.name.clone(),
             address: Some(peer.p2p.clone()),
             public_key: keys.network.clone(),
+            consensus_key: keys.consensus.clone(),
         });
     }
     let (host, port) = split_address(&node.p2p).context("the network file was checked")?;
@@ -173,8 +174,10 @@ fn node_config(network: &NetworkFile, publics: &Publics, node: &NodeSpec) -> Res
         Ok(IpAddr::V6(_)) => SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), port),
         Ok(IpAddr::V4(_)) | Err(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
     };
+    let participant = network.participant_id(&node.participant).context("the network file was checked")?.0;
     let config = NodeConfig {
         name: node.name.clone(),
+        participant,
         keys: KeysConfig {
             consensus: (node.power > 0).then(|| PathBuf::from("keys/consensus.key")),
             ..defaults::<KeysConfig>()?
@@ -185,7 +188,7 @@ fn node_config(network: &NetworkFile, publics: &Publics, node: &NodeSpec) -> Res
         log: log_config(),
         peers,
         ..with(&format!(
-            "name = 'n'\n[network]\nlisten = '{listen}'\n[grpc]\nlisten = '{}'\n[metrics]\nlisten = '{}'",
+            "name = 'n'\nparticipant = 1\n[network]\nlisten = '{listen}'\n[grpc]\nlisten = '{}'\n[metrics]\nlisten = '{}'",
             node.grpc, node.metrics
         ))?
     };

@@ -6,7 +6,6 @@ mod genesis;
 mod network_file;
 
 use anji_contracts::Genesis;
-use anji_contracts::codec;
 use anji_contracts::genesis::genesis_writes;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
@@ -139,7 +138,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
         Some(Step::Node { network, participants, genesis: file, node, out }) => {
             let network = network_file::load(&network, 0)?;
             let publics = read_publics(&participants)?;
-            let given = read_genesis(&file)?;
+            let given = crate::genesis::read(&file)?;
             let own = genesis::build(&network, &publics, given.salt, given.time_ms)
                 .map_err(|error| error.in_file(Path::new("network file")))?;
             ensure!(
@@ -199,17 +198,6 @@ fn found(network: &NetworkFile, publics: &Publics) -> Result<Genesis> {
     if let Err(problem) = genesis_writes(&genesis) {
         bail!("the network file gives no valid genesis: {problem}\n  way out: correct that field of the network file");
     }
-    Ok(genesis)
-}
-
-/// Reads a genesis document and checks it by the ledger's own rules.
-pub(crate) fn read_genesis(file: &Path) -> Result<Genesis> {
-    let name = file.display();
-    let way_out = "way out: get the genesis.bin of this network from another operator and compare the chain id";
-    let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read\n  {way_out}"))?;
-    let genesis: Genesis = codec::decode(&bytes)
-        .map_err(|reject| anyhow::anyhow!("{name}: not a genesis document ({reject})\n  {way_out}"))?;
-    genesis_writes(&genesis).map_err(|problem| anyhow::anyhow!("{name}: not valid: {problem}\n  {way_out}"))?;
     Ok(genesis)
 }
 

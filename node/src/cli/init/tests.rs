@@ -34,7 +34,8 @@ fn a_network_is_made_in_one_step_and_never_overwritten() {
         "adapter.toml 644",
         "config.toml 644",
         "data/",
-        "data/NEVER-SIGNED 600",
+        "data/consensus/",
+        "data/consensus/wal 600",
         "genesis.bin 644",
         "genesis.json 644",
         "keys/",
@@ -52,9 +53,9 @@ fn a_network_is_made_in_one_step_and_never_overwritten() {
         "tokens/wallet.token 600",
     ];
     assert_eq!(files, expected);
-    let genesis = read_genesis(&out.join("issuer/genesis.bin")).expect("valid");
+    let genesis = crate::genesis::read(&out.join("issuer/genesis.bin")).expect("valid");
     assert_eq!(genesis.validators.len(), 4);
-    assert_eq!(genesis.chain_id(), read_genesis(&out.join("regulator/genesis.bin")).expect("valid").chain_id());
+    assert_eq!(genesis.chain_id(), crate::genesis::read(&out.join("regulator/genesis.bin")).expect("valid").chain_id());
 
     let config = crate::config::load(&out.join("issuer/config.toml")).expect("reads back");
     assert_eq!(config.peers.len(), 4);
@@ -203,8 +204,8 @@ fn a_damaged_genesis_is_refused() {
     let good = std::fs::read(&file).expect("read");
     for cut in [0, 1, good.len() / 2, good.len() - 1] {
         std::fs::write(&file, &good[..cut]).expect("written");
-        let shown = read_genesis(&file).expect_err("refused").to_string();
+        let shown = crate::genesis::read(&file).expect_err("refused").to_string();
         assert!(shown.contains("genesis.bin") && shown.contains("way out"), "{shown}");
     }
-    assert!(read_genesis(&dir.path().join("nothing")).is_err());
+    assert!(crate::genesis::read(&dir.path().join("nothing")).is_err());
 }
