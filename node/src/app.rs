@@ -5,7 +5,7 @@
 
 use crate::config::{NodeConfig, VerifyMode, parse_hex32, split_address};
 use crate::metrics::{Health, HealthSource};
-use crate::ports::{NodeBlocks, NodeExecution, NodePool};
+use crate::ports::LatestKeys;
 use crate::view::{Parts, View};
 use crate::{genesis, metrics, node_callers, process};
 use anji_adapters::keys::{PrivateKey, Purpose};
@@ -78,15 +78,15 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let mempool = Mempool::new(
         genesis.chain_id(),
         mempool_limits(&config),
-        Arc::new(NodeExecution(execution.clone())),
+        Arc::new(LatestKeys(execution.clone())),
         Arc::new(network.clone()),
         anji_mempool::system_clock(),
         &mut registry,
     );
     let neighbours = Neighbours {
-        blocks: Arc::new(NodeBlocks(blocks)),
-        execution: Arc::new(NodeExecution(execution.clone())),
-        pool: Arc::new(NodePool(mempool.clone())),
+        blocks: Arc::new(blocks),
+        execution: Arc::new(execution.clone()),
+        pool: Arc::new(mempool.clone()),
         network: network.clone(),
         inbox: Inbox { consensus: consensus_frames, control, requests, peers },
     };

@@ -88,8 +88,9 @@ impl Net {
             .output()
             .expect("anji init runs");
         assert!(out.status.success(), "anji init: {}", String::from_utf8_lossy(&out.stderr));
-        let ledger = Ledger::load(&dir);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        // Channels are bound to the runtime they are made in.
+        let ledger = runtime.block_on(async { Ledger::load(&dir) });
         let processes = BTreeMap::new();
         Self { dir, name: name.to_owned(), processes, ledger, runtime, _ports: ports, _turn: turn }
     }
