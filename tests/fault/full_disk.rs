@@ -1,6 +1,7 @@
 //! A disk that is full: the node stops and says why, the others go on; with room again it starts and catches up.
 //! Needs root, to mount a small file system; says so and passes without it.
 
+use crate::disk::copy;
 use anji_tests::{ALL, Net};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,18 +38,14 @@ fn fill(file: &Path) {
 fn a_full_disk_stops_one_node_and_loses_nothing() {
     let net = Net::four("full-disk");
     let data = net.data("provider");
-    let marker: Vec<(PathBuf, Vec<u8>)> = std::fs::read_dir(&data)
-        .expect("a data folder")
-        .map(|entry| entry.expect("an entry").path())
-        .map(|path| (path.clone(), std::fs::read(&path).expect("read")))
-        .collect();
+    // What `anji init` put there moves onto the small disk.
+    let kept = net.dir.join("kept");
+    copy(&data, &kept);
     let Some(_disk) = SmallDisk::mount(&data, 400) else {
         println!("full_disk: skipped, mounting a file system needs root");
         return;
     };
-    for (path, bytes) in marker {
-        std::fs::write(path, bytes).expect("written");
-    }
+    copy(&kept, &data);
     let mut net = net.start();
     let mandates = net.run(net.ledger().mandates(&["acquirer"], 100));
     let filler = data.join("filler");

@@ -54,7 +54,7 @@ fn a_data_folder_of_another_chain_is_refused() {
     std::fs::remove_dir_all(second.data("acquirer")).expect("removed");
     std::fs::rename(&foreign, second.data("acquirer")).expect("moved");
     let said = refusal(&second, "acquirer");
-    assert!(said.contains("chain") && said.contains("way out"), "{said}");
+    assert!(said.contains("of chain") && said.contains("use the data folder"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
 }
 

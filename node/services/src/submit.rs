@@ -11,7 +11,7 @@ use crate::outlet::{Closed, Outlet};
 use crate::receipts::receipt_batch;
 use crate::server::Core;
 use anji_contracts::Reject;
-use anji_contracts::batch::BatchHeader;
+use anji_contracts::batch::{BatchHeader, FORMAT};
 use anji_contracts::codec::{self, Domain};
 use anji_contracts::types::Hash32;
 use anji_mempool::{Admitted, Known, MempoolError, Origin};
@@ -45,6 +45,7 @@ pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32)
     };
     // A look at the header only; everything else about the bytes is the mempool's to judge.
     if let Ok(header) = codec::decode_prefix::<BatchHeader>(&mut &bytes[..])
+        && (header.format, header.chain_id) == (FORMAT, core.chain)
         && header.participant != caller.participant
     {
         return Err(not_your_data());
