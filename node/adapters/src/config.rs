@@ -228,7 +228,7 @@ mod tests {
         );
         let dir = tempfile::tempdir().expect("temp");
         let file = dir.path().join("adapter.toml");
-        let mut load_text = |text: &str| {
+        let load_text = |text: &str| {
             std::fs::write(&file, text).expect("written");
             load(&file).map_err(|error| error.to_string())
         };

@@ -28,6 +28,8 @@ use tonic::{Request, Response, Status};
 
 /// Longest wait for the ledger, whatever deadline the caller sets.
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
+/// Wait for the first sight of the chain.
+const CHAIN_WAIT: Duration = Duration::from_secs(3);
 /// Kept back from the caller's deadline, so that our answer arrives before it.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(20);
 
@@ -204,9 +206,11 @@ impl Service {
 
     /// What the caller left open; the mandate is asked for only if something of it is needed.
     async fn in_force(&self, mandate: Option<&v1::Id>, given: &[u32]) -> Result<InForce, Status> {
-        let chain = self.shared.chain().ok_or_else(|| {
-            Reason::NodeUnreachable
-                .status_retry("the adapter has not reached its node yet; ask again", Duration::from_millis(500))
+        // Right after a start the node may take a moment.
+        let seen = tokio::time::timeout(CHAIN_WAIT, self.shared.wait_chain()).await;
+        let chain = seen.map_err(|_| {
+            let message = "the adapter has not reached its node yet; ask again";
+            Reason::NodeUnreachable.status_retry(message, Duration::from_millis(500))
         })?;
         let mut in_force =
             InForce { currency: chain.currency, schedule: chain.schedule, guarantee: 0, assertion: 0, consent: 0 };

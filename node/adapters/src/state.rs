@@ -5,6 +5,7 @@ use anji_contracts::Reject;
 use anji_contracts::types::{Currency, ParticipantId, Role, ScheduleVersion};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 
 /// Milliseconds since 1970 by this machine's clock.
 #[must_use]
@@ -42,11 +43,12 @@ pub(crate) struct Shared {
     /// Whose adapter this is.
     pub(crate) participant: ParticipantId,
     state: Mutex<State>,
+    seen: watch::Sender<bool>,
 }
 
 impl Shared {
     pub(crate) fn new(participant: ParticipantId) -> Self {
-        Self { participant, state: Mutex::default() }
+        Self { participant, state: Mutex::default(), seen: watch::Sender::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -59,6 +61,18 @@ impl Shared {
 
     pub(crate) fn saw_chain(&self, chain: Chain) {
         self.lock().chain = Some(chain);
+        self.seen.send_replace(true);
+    }
+
+    /// The chain, as soon as it was seen once.
+    pub(crate) async fn wait_chain(&self) -> Chain {
+        loop {
+            // The sender is here, so this cannot fail.
+            let _ = self.seen.subscribe().wait_for(|seen| *seen).await;
+            if let Some(chain) = self.chain() {
+                return chain;
+            }
+        }
     }
 
     pub(crate) fn identity_trouble(&self, trouble: Option<String>) {
