@@ -23,6 +23,7 @@
 //! | 12 idle by stalling `GetValue` | `idle.rs`: the answer to `Finalized` waits |
 //! | 13 a dead proposer costs every n-th block | `proposer.rs`; test `a_dead_proposer_is_benched` |
 #![deny(missing_docs)]
+#![expect(clippy::result_large_err, reason = "a fatal error is made once in the life of a process")]
 
 mod adapters;
 mod app;

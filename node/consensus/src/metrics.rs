@@ -114,12 +114,14 @@ impl Metrics {
 
     /// Of all proposals refused for a reason.
     #[cfg(test)]
+    #[allow(dead_code, reason = "for tests")]
     pub(crate) fn n_refused(&self, reason: &'static str) -> u64 {
         self.refused_proposals.get_or_create(&Reason { reason }).get()
     }
 
     /// Of all frames dropped for a reason.
     #[cfg(test)]
+    #[allow(dead_code, reason = "for tests")]
     pub(crate) fn n_dropped(&self, reason: &'static str) -> u64 {
         self.dropped_frames.get_or_create(&Reason { reason }).get()
     }

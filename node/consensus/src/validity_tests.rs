@@ -59,7 +59,8 @@ fn any_key(_: ParticipantId, _: KeyId, _: u64) -> Result<(), Reject> {
 #[test]
 fn a_good_header_passes_and_each_wrong_field_has_its_own_fault() {
     assert_eq!(check_header(&header(&[]), &expected(), schedule), Ok(()));
-    let rows: &[(fn(&mut Header), &str)] = &[
+    type Change = fn(&mut Header);
+    let rows: &[(Change, &str)] = &[
         (|h| h.format = 2, "format"),
         (|h| h.chain_id = ChainId(Hash32::ZERO), "chain"),
         (|h| h.height = 8, "height"),

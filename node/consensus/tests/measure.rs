@@ -34,12 +34,12 @@ async fn measure(name: &str, batch_bytes: usize, batches_per_block: usize) {
     let blocks = net.nodes[0].height() - first;
     let mut gaps: Vec<f64> = decided_at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3).collect();
     gaps.sort_by(f64::total_cmp);
-    let at = |part: f64| gaps[((gaps.len() - 1) as f64 * part) as usize];
+    let at = |part: usize| gaps[(gaps.len() - 1) * part / 100];
     println!(
         "{name}: {:.1} blocks/s, from block to block p50 {:.1} ms, p99 {:.1} ms, rounds lost {}",
         blocks as f64 / begun.elapsed().as_secs_f64(),
-        at(0.5),
-        at(0.99),
+        at(50),
+        at(99),
         net.nodes[0].metric("anji_consensus_skipped_rounds_total"),
     );
     net.stop_all().await;

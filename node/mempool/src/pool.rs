@@ -300,7 +300,7 @@ impl Pool {
             let old = included_at_ms.saturating_add(MAX_BATCH_LIFE_MS) <= time_ms;
             let expired = self.on_chain.get(hash).is_none_or(|remembered| remembered.expires_at_ms <= time_ms);
             let crowded = self.on_chain.len() > self.limits.remembered_batches;
-            if !old && !(crowded && expired) {
+            if !(old || crowded && expired) {
                 break;
             }
             self.on_chain.remove(hash);

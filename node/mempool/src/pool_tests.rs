@@ -90,7 +90,7 @@ fn expired_batches_leave_and_those_too_far_ahead_wait() {
 fn batches_of_synced_blocks_are_remembered_for_their_longest_life() {
     let mut pool = Pool::new(Limits::default());
     let unseen = batch(1, 1, 5_000, 1);
-    pool.mark_included(3, 1_000, &hashes(&[unseen.clone()]));
+    pool.mark_included(3, 1_000, &hashes(std::slice::from_ref(&unseen)));
     assert_eq!(pool.insert(unseen.clone(), true, false, 0), Ok(Fate::OnChain { height: 3 }));
     pool.mark_included(4, 1_000 + MAX_BATCH_LIFE_MS - 1, &[]);
     assert_eq!(pool.n_remembered(), 1);

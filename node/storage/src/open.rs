@@ -200,7 +200,7 @@ fn clear_unborn(dir: &Path) -> Result<(), OpenError> {
 fn name_tables(error: OpenError, suspects: &[String]) -> OpenError {
     match error {
         OpenError::Corrupted { path, offset, what, way_out }
-            if !suspects.is_empty() && !path.extension().is_some_and(|it| it == "sst") =>
+            if !suspects.is_empty() && path.extension().is_none_or(|it| it != "sst") =>
         {
             let what = format!("{what} (if it is a table, then one of {})", suspects.join(", "));
             OpenError::Corrupted { path, offset, what, way_out }

@@ -175,7 +175,7 @@ pub(crate) fn read_error(family: &str, key: &[u8], error: &rocksdb::Error) -> Re
 pub(crate) fn open_error(dir: &Path, what: String) -> OpenError {
     let prefix = dir.display().to_string();
     let named = what.split_whitespace().find_map(|word| {
-        let word = word.trim_end_matches(|sign: char| matches!(sign, ':' | ',' | '\'' | '"' | ')' | ';' | '.'));
+        let word = word.trim_end_matches([':', ',', '\'', '"', ')', ';', '.']);
         let start = word.find(&prefix)?;
         word.get(start..).map(PathBuf::from)
     });

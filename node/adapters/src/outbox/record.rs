@@ -18,6 +18,7 @@ pub(crate) const MAX_PAYLOAD: u32 = 4 << 20;
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
+#[expect(clippy::large_enum_variant, reason = "short-lived: read, looked at, dropped; never kept in numbers")]
 pub(crate) enum Record {
     /// A request and the operation it stands for, before anything is sent.
     Intent(Intent) = 1,

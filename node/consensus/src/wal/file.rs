@@ -251,7 +251,7 @@ fn scan(bytes: &[u8]) -> Result<Scan, (usize, String)> {
         let place = at + HEADER..at + HEADER + length;
         let crc = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         let payload = bytes.get(place.clone());
-        if !payload.is_some_and(|payload| crc32c::crc32c(payload) == crc) {
+        if payload.is_none_or(|payload| crc32c::crc32c(payload) != crc) {
             if is_torn(bytes, &place) {
                 scan.torn_bytes = HEADER + length;
                 break;

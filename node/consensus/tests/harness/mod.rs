@@ -1,7 +1,7 @@
 //! Whole networks in one process: real engines over real loopback connections, with a block file in memory, execution that chains hashes
 //! instead of running rules, and a pool without limits. Waits are for conditions; a test that waits too long prints where every node stands.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared: each test binary uses a part")]
 
 mod ports;
 

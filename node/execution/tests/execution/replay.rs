@@ -179,7 +179,8 @@ fn a_block_that_is_not_the_successor_is_refused() {
     chain.world.now_ms += 1;
     chain.run(&mut executor, &blocks, &[]);
     let good = chain.make_block(&[]);
-    let change: [(&str, fn(&mut anji_storage::Block)); 7] = [
+    type Change = fn(&mut anji_storage::Block);
+    let change: [(&str, Change); 7] = [
         ("height", |it| it.header.height += 1),
         ("parent", |it| it.header.parent_hash.0[3] ^= 1),
         ("time", |it| it.header.time_ms -= 1),

@@ -98,6 +98,9 @@ impl Inner {
     }
 }
 
+/// Fills a buffer with records for a file offset and returns their payloads' lengths; `None` if one is too large.
+type BuildRecords<'a> = dyn FnMut(&mut Vec<u8>, u64) -> Option<Vec<u32>> + 'a;
+
 impl BlockFile {
     /// Writes a proposed block and syncs it; returns its value (the header hash). Writing one that is there already does nothing.
     ///
@@ -265,7 +268,7 @@ impl BlockFile {
         &self,
         writer: &mut Writer,
         height: u64,
-        build: &mut dyn FnMut(&mut Vec<u8>, u64) -> Option<Vec<u32>>,
+        build: &mut BuildRecords<'_>,
     ) -> Result<Vec<Location>, AppendError> {
         let inner = &self.inner;
         if writer.end >= inner.segment_bytes {
