@@ -142,10 +142,10 @@ mod tests {
     fn ends(stopping: &CancellationToken) -> (Outlet<u32>, Inlet<u32>) {
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let none = Deadline::of(&tonic::metadata::MetadataMap::new());
-        open(&caller(), "M", none, Duration::from_secs(5), stopping, &metrics).expect("one is free")
+        open(&caller(), "M", none, Duration::from_millis(200), stopping, &metrics).expect("one is free")
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_receiver_gets_what_was_queued_and_then_the_reason() {
         let (outlet, mut inlet) = ends(&CancellationToken::new());
         let mut sent = 0;
@@ -162,7 +162,7 @@ mod tests {
         assert!(inlet.next().await.is_none());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn stopping_and_hanging_up_end_the_stream() {
         let stopping = CancellationToken::new();
         let (outlet, mut inlet) = ends(&stopping);

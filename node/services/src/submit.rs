@@ -43,9 +43,10 @@ pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32)
         Ok(v1::Wait::Decided) => true,
         Err(_) => return Err(FieldError::new("wait", "is not a known number").into()),
     };
-    // A look at the header only; everything else about the bytes is the mempool's to judge.
+    // A look at the header only, if it is one of this ledger; everything else about the bytes is the mempool's to judge.
     if let Ok(header) = codec::decode_prefix::<BatchHeader>(&mut &bytes[..])
-        && (header.format, header.chain_id) == (FORMAT, core.chain)
+        && header.format == FORMAT
+        && header.chain_id == core.chain
         && header.participant != caller.participant
     {
         return Err(not_your_data());
