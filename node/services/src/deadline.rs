@@ -95,9 +95,15 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert("grpc-timeout", "1S".parse().expect("a header value"));
         let deadline = Deadline::of(&metadata);
-        let quick = async { Ok(tokio::time::sleep(Duration::from_millis(200)).await) };
+        let quick = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok(())
+        };
         assert!(deadline.within(quick).await.is_ok());
-        let slow = async { Ok(tokio::time::sleep(Duration::from_secs(60)).await) };
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok(())
+        };
         let status = deadline.within(slow).await.expect_err("late");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert_eq!(Deadline(None).within(async { Ok(1) }).await.expect("no deadline"), 1);

@@ -85,7 +85,7 @@ async fn bench(args: &BenchArgs) -> Result<()> {
     let (rate, tally, windows) = load(args, &plan, &mandates, &acquirer_signer, &client).await?;
 
     let (p50, p99) = (quantile(&alone, 50), quantile(&alone, 99));
-    println!("{:<34} {:>12} {}", "figure", "value", "unit");
+    println!("{:<34} {:>12} unit", "figure", "value");
     let name = format!("pay_per_s_batch_{}", args.batch);
     println!("{name:<34} {rate:>12.0} payments/s (slowest and fastest second {:.0} and {:.0})", windows.0, windows.1);
     println!("{:<34} {:>12}", "payments_done", tally.done.load(Ordering::Relaxed));
