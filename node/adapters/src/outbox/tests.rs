@@ -1,5 +1,7 @@
 //! The outbox after a crash at any byte, a flipped byte, a full stop: what was synced is there, what was not is not, damage is named.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use super::OutboxError;
 use super::file::OutboxFile;
 use super::index::{Full, Index, IndexLimits, Lookup};

@@ -296,9 +296,10 @@ async fn restarts_in_the_middle_of_everything_lose_and_repeat_nothing() {
     for name in &names {
         pay_once(&mut client, name, 100).await.expect("paid in the end");
     }
-    let ledger = bench.node.ledger();
-    assert_eq!((ledger.answers.len(), ledger.seen.len()), (names.len(), names.len()), "one operation a request");
-    drop(ledger);
+    {
+        let ledger = bench.node.ledger();
+        assert_eq!((ledger.answers.len(), ledger.seen.len()), (names.len(), names.len()), "one operation a request");
+    }
     running.stop().await;
 }
 
@@ -310,10 +311,12 @@ async fn a_lost_batch_is_signed_again_with_the_same_operations_once_it_has_expir
     let running = bench.adapter_with("life_s = 5", &[&bench.node], bench.dir.path()).await;
     let mut client = running.client().await;
     let result = pay_once(&mut client, "r", 100).await.expect("paid");
-    let ledger = bench.node.ledger();
-    assert_eq!(ledger.seen.len(), 1);
-    assert_eq!(ledger.answers.keys().next().map(|it| it.0.to_be_bytes().to_vec()), result.operation.map(|it| it.op_id));
-    drop(ledger);
+    {
+        let ledger = bench.node.ledger();
+        assert_eq!(ledger.seen.len(), 1);
+        let answered = ledger.answers.keys().next().map(|it| it.0.to_be_bytes().to_vec());
+        assert_eq!(answered, result.operation.map(|it| it.op_id));
+    }
     running.stop().await;
 }
 
