@@ -19,7 +19,7 @@ async fn load(ledger: Ledger, place: usize, stop: Arc<AtomicBool>, given: Arc<Mu
         let batch = ledger.batch(1, &ops);
         let mut nodes = VALIDATORS;
         nodes.rotate_left((place + number) % VALIDATORS.len());
-        let decided = ledger.settle(&nodes, 1, &batch, Duration::from_secs(55)).await;
+        let decided = ledger.settle(&nodes, 1, &batch, Duration::from_secs(240)).await;
         given.lock().expect("no loader panicked").push(decided);
         number += 1;
     }
@@ -63,7 +63,7 @@ fn no_receipt_is_lost_when_nodes_are_killed_under_load() {
             net.start_node(victim);
         }
         // The chain goes on: more batches are answered than before.
-        net.wait_for("payments settle again", Duration::from_secs(55), || {
+        net.wait_for("payments settle again", Duration::from_secs(120), || {
             given.lock().expect("no loader panicked").len() > n_given + LOADERS
         });
     }

@@ -166,10 +166,10 @@ impl Ledger {
         Op { op_id: self.op_id(), linked: false, body }
     }
 
-    /// A signed batch that expires in a minute.
+    /// A signed batch that expires in five minutes.
     #[must_use]
     pub fn batch(&self, participant: u32, ops: &[Op]) -> Bytes {
-        self.batch_with(self.chain(), participant, self.key(participant), Self::now_ms() + 60_000, ops)
+        self.batch_with(self.chain(), participant, self.key(participant), Self::now_ms() + 300_000, ops)
     }
 
     /// A batch with everything chosen by the test.
