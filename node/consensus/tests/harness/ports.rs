@@ -253,7 +253,9 @@ impl MemoryPool {
         let checked = decode_batch(bytes, &super::CHAIN).expect("decodes").assume_verified();
         let hash = checked.hash;
         let mut inner = self.inner.lock().expect("whole");
-        if inner.batches.insert(hash, Batch { bytes: bytes.clone(), checked: Arc::new(checked) }).is_none() {
+        if inner.batches.insert(hash, Batch { bytes: bytes.clone(), checked: Arc::new(checked) }).is_none()
+            && !inner.included.contains(&hash)
+        {
             inner.order.push(hash);
         }
         self.filled.notify_waiters();
