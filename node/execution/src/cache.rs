@@ -4,53 +4,73 @@
 use anji_contracts::entity::{Entity, EntityKey, PaymentStatus, RefundStatus};
 use anji_contracts::types::ScopedId;
 use anji_storage::Latest;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// The latest version of an entity, decoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Cached {
     pub(crate) latest: Latest,
-    pub(crate) state: Entity,
+    pub(crate) state: Arc<Entity>,
 }
 
-/// Entities in two generations: a hit moves an entity into the young one; when that is full, the old one is forgotten and they swap.
-/// So the most recently used `capacity` entities are always there, and never more than twice as many.
+/// Entities with the block that used them last. When there are twice as many as wanted, those used longest ago are forgotten.
 #[derive(Debug)]
 pub(crate) struct EntityCache {
     capacity: usize,
-    young: HashMap<EntityKey, Cached>,
-    old: HashMap<EntityKey, Cached>,
+    block: u64,
+    slots: HashMap<EntityKey, Slot, RandomState>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    used: u64,
+    cached: Cached,
 }
 
 impl EntityCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1024), young: HashMap::new(), old: HashMap::new() }
+        Self { capacity: capacity.max(1024), block: 0, slots: HashMap::default() }
     }
 
     pub(crate) fn get(&mut self, key: &EntityKey) -> Option<&Cached> {
-        if !self.young.contains_key(key) {
-            let cached = self.old.remove(key)?;
-            self.make_room();
-            self.young.insert(*key, cached);
-        }
-        self.young.get(key)
+        let slot = self.slots.get_mut(key)?;
+        slot.used = self.block;
+        Some(&slot.cached)
     }
 
     pub(crate) fn insert(&mut self, key: EntityKey, cached: Cached) {
-        self.old.remove(&key);
-        self.make_room();
-        self.young.insert(key, cached);
+        if self.slots.len() >= self.capacity.saturating_mul(2) {
+            self.forget();
+        }
+        self.slots.insert(key, Slot { used: self.block, cached });
     }
 
     pub(crate) fn remove(&mut self, key: &EntityKey) {
-        self.young.remove(key);
-        self.old.remove(key);
+        self.slots.remove(key);
     }
 
-    fn make_room(&mut self) {
-        if self.young.len() >= self.capacity {
-            self.old = std::mem::take(&mut self.young);
-        }
+    /// The uses that follow are later than those before.
+    pub(crate) fn next_block(&mut self) {
+        self.block += 1;
+    }
+
+    /// Keeps the `capacity` entities that were used last.
+    fn forget(&mut self) {
+        let mut uses: Vec<u64> = self.slots.values().map(|slot| slot.used).collect();
+        let n_forgotten = uses.len().saturating_sub(self.capacity);
+        let (_, oldest_kept, _) = uses.select_nth_unstable(n_forgotten);
+        let oldest_kept = *oldest_kept;
+        let n_later = self.slots.values().filter(|slot| slot.used > oldest_kept).count();
+        let mut n_ties = self.capacity.saturating_sub(n_later);
+        self.slots.retain(|_, slot| {
+            if slot.used == oldest_kept && n_ties > 0 {
+                n_ties -= 1;
+                return true;
+            }
+            slot.used > oldest_kept
+        });
     }
 }
 
@@ -71,14 +91,14 @@ pub(crate) fn is_worth_keeping(state: &Entity) -> bool {
 pub(crate) struct RecentOps {
     capacity: usize,
     floor_ms: u64,
-    ids: HashSet<ScopedId>,
+    ids: HashSet<ScopedId, RandomState>,
     by_second: BTreeMap<u64, Vec<ScopedId>>,
 }
 
 impl RecentOps {
     /// Every id consumed so far is older than `floor_ms`.
     pub(crate) fn new(capacity: usize, floor_ms: u64) -> Self {
-        Self { capacity: capacity.max(1024), floor_ms, ids: HashSet::new(), by_second: BTreeMap::new() }
+        Self { capacity: capacity.max(1024), floor_ms, ids: HashSet::default(), by_second: BTreeMap::new() }
     }
 
     /// Whether the id was consumed; `None` if only the disk knows.
@@ -135,13 +155,24 @@ mod tests {
     fn the_cache_is_bounded_and_keeps_what_is_used() {
         let mut cache = EntityCache::new(1024);
         let key = |n: u64| EntityKey::Line(MandateId(id(n, 0)));
-        let cached = |n| Cached { latest: Latest { index: n, version: 1 }, state: Entity::Line(Line::default()) };
+        let cached =
+            |n| Cached { latest: Latest { index: n, version: 1 }, state: Arc::new(Entity::Line(Line::default())) };
         for n in 0..100_000 {
             cache.insert(key(n), cached(n));
             assert!(cache.get(&key(0)).is_some(), "used all the time");
-            assert!(cache.young.len() + cache.old.len() <= 2048);
+            assert!(cache.slots.len() <= 2048);
+            if n % 100 == 0 {
+                cache.next_block();
+            }
+            // The last thousand are there: nobody else was used since.
+            assert!(cache.get(&key(n.saturating_sub(500))).is_some());
         }
         assert!(cache.get(&key(1)).is_none());
+        // Even if all were used in one block, no more than the bound are kept.
+        for n in 0..10_000 {
+            cache.insert(key(n), cached(n));
+            assert!(cache.slots.len() <= 2048);
+        }
         cache.remove(&key(0));
         assert!(cache.get(&key(0)).is_none());
     }

@@ -1,13 +1,13 @@
 //! The state before a block, as the rules ask for it: memory first, then storage.
 
-use crate::cache::{Cached, EntityCache, RecentOps, is_worth_keeping};
+use crate::cache::{Cached, EntityCache, RecentOps};
 use anji_contracts::entity::{Entity, EntityKey, Obligation, OpRecord};
 use anji_contracts::ops::OpBody;
 use anji_contracts::types::{MandateId, PaymentId, ScopedId, WindowId};
 use anji_contracts::{CheckedBatch, StateView};
 use anji_storage::{Known, Latest, ReadError, Reader};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Nobody else uses it while a block runs, so its answers do not change during a block: writes reach it only by [`View::take_in`].
@@ -60,7 +60,7 @@ impl View {
 
     fn keep(&self, key: EntityKey, known: Known) {
         let latest = Latest { index: known.index, version: known.entry.version };
-        self.cache.borrow_mut().insert(key, Cached { latest, state: known.entry.state });
+        self.cache.borrow_mut().insert(key, Cached { latest, state: Arc::new(known.entry.state) });
     }
 
     /// Reads what the operations of a block name, many at a time, before they run one by one.
@@ -68,25 +68,28 @@ impl View {
     /// # Errors
     /// The store failed.
     pub(crate) fn prefetch(&mut self, batches: &[Arc<CheckedBatch>]) -> Result<(), ReadError> {
+        self.cache.get_mut().next_block();
+        let mut ids = Vec::new();
         let mut wanted = Wanted::default();
         for batch in batches {
             for op in &batch.ops {
                 let id = ScopedId { participant: batch.header.participant, op_id: op.op_id };
                 if self.recent.is_consumed(&id) != Some(false) {
-                    wanted.ops.insert(id);
+                    ids.push(id);
                 }
                 wanted.name_entities(&op.body);
             }
         }
-        let ids: Vec<ScopedId> = wanted.ops.into_iter().collect();
         let rows = if ids.is_empty() { Vec::new() } else { self.reader.ops(&ids)? };
         self.looked_up.clear();
         self.looked_up.extend(ids.into_iter().zip(rows.into_iter().map(|row| row.map(|row| row.record))));
         // Payments lead to mandates, refunds to payments: each round reads what the one before named.
-        let mut keys = wanted.keys;
         for _ in 0..3 {
             let mut next = Wanted::default();
-            let missing: Vec<EntityKey> = keys.into_iter().filter(|key| self.is_missing(key, &mut next)).collect();
+            let mut missing = wanted.keys;
+            missing.retain(|key| self.is_missing(key, &mut next));
+            missing.sort_unstable();
+            missing.dedup();
             if !missing.is_empty() {
                 for (key, known) in missing.iter().zip(self.reader.entities(&missing)?) {
                     if let Some(known) = known {
@@ -95,7 +98,7 @@ impl View {
                     }
                 }
             }
-            keys = next.keys;
+            wanted = next;
         }
         Ok(())
     }
@@ -110,19 +113,18 @@ impl View {
         }
     }
 
-    /// What the committed block changed: newest states and consumed ids.
+    /// What the committed block changed: newest states (`None`: not worth keeping) in log order, and consumed ids.
     pub(crate) fn take_in(
         &mut self,
-        changed: impl IntoIterator<Item = (EntityKey, Latest, Entity)>,
+        changed: impl IntoIterator<Item = (EntityKey, Latest, Option<Entity>)>,
         consumed: impl IntoIterator<Item = ScopedId>,
         due_added: &[(u64, EntityKey)],
     ) {
         let cache = self.cache.get_mut();
         for (key, latest, state) in changed {
-            if is_worth_keeping(&state) {
-                cache.insert(key, Cached { latest, state });
-            } else {
-                cache.remove(&key);
+            match state {
+                Some(state) => cache.insert(key, Cached { latest, state: Arc::new(state) }),
+                None => cache.remove(&key),
             }
         }
         consumed.into_iter().for_each(|id| self.recent.insert(id));
@@ -137,7 +139,7 @@ impl StateView for View {
 
     fn entity(&self, key: &EntityKey) -> Result<Option<Entity>, ReadError> {
         if let Some(cached) = self.cache.borrow_mut().get(key) {
-            return Ok(Some(cached.state.clone()));
+            return Ok(Some(Entity::clone(&cached.state)));
         }
         if self.cannot_exist(key) {
             return Ok(None);
@@ -174,21 +176,20 @@ impl StateView for View {
     }
 }
 
-/// What to read.
+/// Entities to read; the same one may be named many times.
 #[derive(Debug, Default)]
 struct Wanted {
-    keys: HashSet<EntityKey>,
-    ops: HashSet<ScopedId>,
+    keys: Vec<EntityKey>,
 }
 
 impl Wanted {
     fn mandate(&mut self, id: MandateId) {
-        self.keys.insert(EntityKey::Mandate(id));
-        self.keys.insert(EntityKey::Line(id));
+        self.keys.push(EntityKey::Mandate(id));
+        self.keys.push(EntityKey::Line(id));
     }
 
     fn payment(&mut self, id: PaymentId) {
-        self.keys.insert(EntityKey::Payment(id));
+        self.keys.push(EntityKey::Payment(id));
     }
 
     /// What an entity leads to.
@@ -216,7 +217,7 @@ impl Wanted {
             OpBody::PaymentVoid(op) => self.payment(op.payment),
             OpBody::RefundRequest(op) => self.payment(op.payment),
             OpBody::RefundPost(op) | OpBody::RefundFail(op) => {
-                self.keys.insert(EntityKey::Refund(op.refund));
+                self.keys.push(EntityKey::Refund(op.refund));
             }
             _ => {}
         }

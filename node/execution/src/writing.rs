@@ -1,15 +1,17 @@
 //! A block's effects as entries, in log order: what ledger time changed, then per batch its changes and the batch entry, then the hot
 //! entities, then the block entry. The order is part of the format: every node must append the same bytes.
 
+use crate::cache::is_worth_keeping;
 use crate::view::View;
 use anji_contracts::block::{BlockEffects, Write};
 use anji_contracts::codec;
 use anji_contracts::entity::{Entity, EntityKey};
-use anji_contracts::entry::{BatchEntry, BlockEntry, EntityEntry, Entry, NO_PREVIOUS};
+use anji_contracts::entry::{BatchEntry, BlockEntry, Cause, EntityEntry, Entry, NO_PREVIOUS};
 use anji_contracts::types::Hash32;
 use anji_contracts::{CheckedBatch, Receipt};
 use anji_storage::{BatchReceipts, BlockCommit, BlockRecord, Latest, OpRow, ReadError};
 use borsh::BorshSerialize;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,8 +22,10 @@ pub(crate) struct Writing<'v> {
     next_index: u64,
     next_batch_seq: u64,
     n_ops_before: u64,
-    /// Newest version of every entity the block changed.
-    changed: HashMap<EntityKey, (Latest, Entity)>,
+    /// Where the newest version of every entity is that the block changed.
+    changed: HashMap<EntityKey, Latest, RandomState>,
+    /// What the view should know of it, in log order.
+    states: Vec<(EntityKey, Latest, Option<Entity>)>,
 }
 
 impl<'v> Writing<'v> {
@@ -43,7 +47,8 @@ impl<'v> Writing<'v> {
             next_index: last.log.size,
             next_batch_seq: last.n_batches_total,
             n_ops_before: last.n_ops_total,
-            changed: HashMap::new(),
+            changed: HashMap::default(),
+            states: Vec::new(),
         }
     }
 
@@ -81,16 +86,24 @@ impl<'v> Writing<'v> {
     fn put_writes(&mut self, writes: Vec<Write>) -> Result<(), ReadError> {
         for Write { key, state, cause } in writes {
             let before = match self.changed.get(&key) {
-                Some((latest, _)) => Some(*latest),
+                Some(latest) => Some(*latest),
+                None if is_creation(&key, &cause) => None,
                 None => self.view.latest(&key)?,
             };
             let version = before.map_or(1, |before| before.version + 1);
             let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);
             let latest = Latest { index: self.next_index, version };
+            let is_worth_keeping = is_worth_keeping(&state);
             let entry = Entry::Entity(EntityEntry { key, version, prev_index, state, cause });
             self.put_entry(&entry);
-            if let Entry::Entity(EntityEntry { state, .. }) = entry {
-                self.changed.insert(key, (latest, state));
+            self.changed.insert(key, latest);
+            match entry {
+                Entry::Entity(EntityEntry { state, .. }) if is_worth_keeping => {
+                    self.states.push((key, latest, Some(state)));
+                }
+                // What was never known before need not be forgotten.
+                _ if version > 1 => self.states.push((key, latest, None)),
+                _ => {}
             }
         }
         Ok(())
@@ -141,11 +154,16 @@ impl<'v> Writing<'v> {
         self.next_batch_seq += 1;
     }
 
-    /// The commit, and the newest state of everything that changed.
-    pub(crate) fn finish(mut self) -> (BlockCommit, impl Iterator<Item = (EntityKey, Latest, Entity)> + use<>) {
-        self.commit.latest.extend(self.changed.iter().map(|(key, (latest, _))| (*key, *latest)));
+    /// The commit, and the states for the view.
+    pub(crate) fn finish(mut self) -> (BlockCommit, Vec<(EntityKey, Latest, Option<Entity>)>) {
+        self.commit.latest.extend(self.changed.iter().map(|(key, latest)| (*key, *latest)));
         // Sorted keys are cheaper to insert, and the same block makes the same write everywhere.
         self.commit.latest.sort_unstable_by_key(|(key, _)| *key);
-        (self.commit, self.changed.into_iter().map(|(key, (latest, state))| (key, latest, state)))
+        (self.commit, self.states)
     }
+}
+
+/// An entity that is named after the operation that wrote it was made by it: an id is consumed once.
+fn is_creation(key: &EntityKey, cause: &Cause) -> bool {
+    matches!(cause, Cause::Op(id) if key.scoped_id() == Some(*id))
 }

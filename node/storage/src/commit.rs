@@ -127,7 +127,7 @@ impl Store {
                 return Err(out_of_turn(format!("batch {} stands where {seq} is next", batch.seq)));
             }
         }
-        let mut write = WriteBatch::default();
+        let mut write = WriteBatch::with_capacity_bytes(write_size(block));
         let mut tree = self.tree.clone();
         self.put_entries(&mut write, &mut tree, block)?;
         self.put_indexes(&mut write, block)?;
@@ -226,6 +226,12 @@ impl Store {
     pub fn log_root(&self) -> LogRoot {
         self.tree.root()
     }
+}
+
+/// About the bytes of a block's write: entries, tiles and what the indexes add per operation.
+fn write_size(block: &BlockCommit) -> usize {
+    let indexes = block.latest.len() * 48 + block.ops.len() * 128;
+    4096 + block.entries.size_bytes() + block.entries.len() * 48 + indexes
 }
 
 impl Drop for Store {

@@ -74,6 +74,9 @@ fn db_options(options: &StoreOptions, create: bool) -> Options {
     // One writer: no locks between writers, and sequential keys find their place at once.
     db.set_allow_concurrent_memtable_write(false);
     db.set_enable_write_thread_adaptive_yield(false);
+    // Its own log is off, so the space it sets aside for one is wasted; so is most of what it sets aside for a manifest.
+    db.set_max_total_wal_size(1 << 20);
+    db.set_manifest_preallocation_size(64 << 10);
     db.set_max_open_files(512);
     db.set_max_background_jobs(2);
     db.set_bytes_per_sync(4 << 20);
