@@ -14,7 +14,7 @@ pub const QUEUE_BLOCKS: usize = 2;
 /// Heights whose root and registry are kept in memory.
 pub const RECENT_HEIGHTS: usize = 64;
 /// Executed blocks that a subscriber may lie behind before it has to read from storage.
-const SUBSCRIBER_BLOCKS: usize = 64;
+const SUBSCRIBER_BLOCKS: usize = 32;
 
 enum Message {
     Block(Box<DecidedBlock>),

@@ -102,6 +102,9 @@ pub enum AppendError {
         /// What was offered.
         offered: Hash32,
     },
+    /// What is decided already could not be read back to compare it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The record does not fit: the caller's mistake, the file is unchanged and goes on.
     #[error("height {height}: {what}")]
     Refused {

@@ -137,7 +137,16 @@ impl Store {
         let chain = folder::load_store_file(dir)?.ok_or_else(missing)?;
         let (blocks_dir, state_dir) = (dir.join("blocks"), dir.join("state"));
         let blocks = BlockFile::open(&blocks_dir, &block_options(chain, options, None))?;
-        let state = State::open(&state_dir, options, false, None)?;
+        // A running node may replace RocksDB's files while they are being opened.
+        let mut state = State::open(&state_dir, options, false, None);
+        for _ in 0..5 {
+            if state.is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            state = State::open(&state_dir, options, false, None);
+        }
+        let state = state?;
         check_state(&state, &blocks, chain, Verify::Recent)?;
         let reader = Reader::new(Arc::new(state), blocks.clone());
         Ok(ReadOnly { chain, reader, blocks })
@@ -244,6 +253,11 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
     let Some(record) = record.filter(|record| record.height == executed) else {
         return Err(inconsistent(format!("there is no record of height {executed}, the last executed one")));
     };
+    if executed > blocks.decided_height() {
+        let decided = blocks.decided_height();
+        let what = format!("the state is at height {executed}, but the block file ends at {decided} and has lost its end");
+        return Err(OpenError::Inconsistent { path: dir.clone(), what, way_out: RESTORE });
+    }
     check_against_blocks(&record, blocks, chain).map_err(inconsistent)?;
     let ends = [
         (ENTRIES, record.log.size.checked_sub(1)),
@@ -274,18 +288,12 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
     Ok(tree)
 }
 
-/// The state must be that of blocks in the block file.
+/// The state must be that of the blocks in the block file.
 fn check_against_blocks(record: &BlockRecord, blocks: &BlockFile, chain: ChainId) -> Result<(), String> {
     let height = record.height;
     if height == 0 {
         let same = record.header_hash == chain.0;
         return if same { Ok(()) } else { Err("its genesis is that of another chain".into()) };
-    }
-    let decided = blocks.decided_height();
-    if height > decided {
-        return Err(format!(
-            "the state is at height {height}, but the block file ends at {decided}: the block file has lost its end"
-        ));
     }
     let decision = blocks.load_decision(height).map_err(|error| error.to_string())?;
     match decision {

@@ -102,7 +102,10 @@ impl State {
         let db = if lock.is_some() {
             DB::open_cf_descriptors(&db_options(options, create), dir, families())
         } else {
-            DB::open_cf_descriptors_read_only(&db_options(options, false), dir, families(), false)
+            let mut looking = db_options(options, false);
+            // All tables are opened at once: a running node may remove them later.
+            looking.set_max_open_files(-1);
+            DB::open_cf_descriptors_read_only(&looking, dir, families(), false)
         };
         let db = db.map_err(|error| open_error(dir, error.to_string()))?;
         Ok(Self { db, dir: dir.to_path_buf(), last: RwLock::new(None), _lock: lock })

@@ -72,6 +72,10 @@ impl BlockFile {
         Ok(Some((header, certificate)))
     }
 
+    pub(super) fn load_certificate_of(&self, height: u64) -> Result<Option<CommitCertificate>, ReadError> {
+        self.row(height)?.map(|row| self.load_certificate(&row, height)).transpose()
+    }
+
     /// A proposed block by value, of a height that is not decided yet or is the last decided one.
     ///
     /// # Errors

@@ -241,13 +241,10 @@ impl BlockFile {
             return Err(AppendError::Refused { height, what });
         }
         drop(index);
-        match self.load_decision(height) {
-            Ok(Some((_, known))) if known.value == certificate.value => Ok(true),
-            Ok(Some((_, known))) => {
-                Err(AppendError::Conflict { height, decided: known.value, offered: certificate.value })
-            }
-            Ok(None) => Err(AppendError::Refused { height, what: "the height was archived".into() }),
-            Err(error) => Err(AppendError::Refused { height, what: error.to_string() }),
+        match self.load_certificate_of(height)? {
+            Some(known) if known.value == certificate.value => Ok(true),
+            Some(known) => Err(AppendError::Conflict { height, decided: known.value, offered: certificate.value }),
+            None => Err(AppendError::Refused { height, what: "the height is not in the file".into() }),
         }
     }
 
