@@ -4,7 +4,7 @@
 //! anything new, then consensus and network, then execution, which makes the state durable. A crash at any point is safe too.
 
 use crate::config::{NodeConfig, VerifyMode, parse_hex32, split_address};
-use crate::metrics::{Health, HealthSource};
+use crate::metrics::{Health, HealthSource, Page};
 use crate::ports::LatestKeys;
 use crate::view::{Parts, View};
 use crate::{genesis, metrics, node_callers, process};
@@ -59,7 +59,9 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let callers = node_callers::load(&config.grpc.callers, &genesis)?;
     let callers = Callers::new(callers, &limits)
         .map_err(|error| anyhow::anyhow!("{}: {error}", config.grpc.callers.display()))?;
+    let page = Page::default();
     let monitoring = metrics::bind(config.metrics.listen).await?;
+    let monitored = tokio::spawn(metrics::serve(monitoring, page.clone(), stop.clone()));
     announce(&config, &genesis, voter.as_ref(), &network_key);
 
     let mut registry = Registry::default();
@@ -122,13 +124,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
         let view = view.clone();
         Arc::new(move || Health { reasons: view.troubles(), details: view.details() })
     };
-    let monitored = tokio::spawn(metrics::serve(
-        monitoring,
-        Arc::new(registry),
-        health,
-        anji_consensus::engine_metrics,
-        stop.clone(),
-    ));
+    page.fill(Arc::new(registry), health, anji_consensus::engine_metrics);
     let spreading = tokio::spawn(async move { mempool.run(batches).await });
     let feeding = tokio::spawn(feed_services(feed, executed, n_alarms));
 
@@ -169,29 +165,17 @@ impl Running {
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         };
-        // The execution's own word is more exact than what consensus heard of it.
-        let execution_error = match &fatal {
-            Some(Fatal::Execution(_)) => self.execution.stopped().await,
-            _ => None,
-        };
         self.services.stop().await;
         self.consensus.shutdown().await;
         self.network.shutdown().await;
         let flushed = self.execution.stop().await;
-        match (fatal, execution_error) {
-            (_, Some(error)) => {
-                let code = if error.is_broken() { 70 } else { 74 };
-                Err(Stopped { code, message: error.to_string() }.into())
-            }
-            (Some(fatal), None) => Err(stopped(fatal)),
-            (None, None) => {
-                flushed.map_err(|error| {
-                    anyhow::anyhow!("the state could not be flushed: {error}; the next start replays it")
-                })?;
-                tracing::info!("stopped, state flushed");
-                Ok(())
-            }
+        if let Some(fatal) = fatal {
+            return Err(stopped(fatal));
         }
+        flushed
+            .map_err(|error| anyhow::anyhow!("the state could not be flushed: {error}; the next start replays it"))?;
+        tracing::info!("stopped, state flushed");
+        Ok(())
     }
 }
 

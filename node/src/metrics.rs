@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,13 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    fn starting() -> Self {
+        Self {
+            reasons: vec![String::from("starting: the data is being opened and checked")],
+            details: serde_json::Map::new(),
+        }
+    }
+
     fn to_json(&self) -> serde_json::Value {
         let mut page = serde_json::json!({ "ready": self.reasons.is_empty(), "reasons": self.reasons });
         if let Some(fields) = page.as_object_mut() {
@@ -42,35 +49,50 @@ pub(crate) const fn no_more() -> String {
 /// Answers the question of readiness, cheaply and without waiting.
 pub(crate) type HealthSource = Arc<dyn Fn() -> Health + Send + Sync>;
 
+/// What is shown. Empty while the process starts: alive, not ready.
+#[derive(Clone, Default)]
+pub(crate) struct Page(Arc<OnceLock<(Arc<Registry>, HealthSource, MoreMetrics)>>);
+
+impl Page {
+    /// From now on there is something to show.
+    pub(crate) fn fill(&self, registry: Arc<Registry>, health: HealthSource, more: MoreMetrics) {
+        // Filled once; a second time would be a mistake that shows nothing worse than the first.
+        let _ = self.0.set((registry, health, more));
+    }
+
+    fn metrics(&self) -> Response {
+        let Some((registry, _, more)) = self.0.get() else {
+            return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+        };
+        // One document has one end.
+        let mut text = more().replace("# EOF\n", "");
+        match prometheus_client::encoding::text::encode(&mut text, registry) {
+            Ok(()) => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                ([(header::CONTENT_TYPE, kind)], text).into_response()
+            }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    }
+
+    fn ready(&self) -> Response {
+        let health = self.0.get().map_or_else(Health::starting, |(_, health, _)| health());
+        let ready = health.reasons.is_empty();
+        json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health.to_json())
+    }
+}
+
 fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let text = serde_json::to_string(body).unwrap_or_else(|_| String::from("{}"));
     (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()
 }
 
-fn router(registry: Arc<Registry>, health: HealthSource, more: MoreMetrics) -> Router {
-    let metrics = move || {
-        let registry = registry.clone();
-        async move {
-            // One document has one end.
-            let mut text = more().replace("# EOF\n", "");
-            match prometheus_client::encoding::text::encode(&mut text, &registry) {
-                Ok(()) => {
-                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text)
-                }
-                Err(error) => {
-                    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
-                }
-            }
-        }
+fn router(page: Page) -> Router {
+    let metrics = {
+        let page = page.clone();
+        move || async move { page.metrics() }
     };
-    let ready = move || {
-        let health = health();
-        async move {
-            let ready = health.reasons.is_empty();
-            json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health.to_json())
-        }
-    };
+    let ready = move || async move { page.ready() };
     let live = || async { json(StatusCode::OK, &serde_json::json!({ "live": true })) };
     Router::new()
         .route("/metrics", get(metrics))
@@ -93,14 +115,8 @@ pub(crate) async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// The listener failed.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    registry: Arc<Registry>,
-    health: HealthSource,
-    more: MoreMetrics,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(registry, health, more)).with_graceful_shutdown(stop.cancelled_owned()).await
+pub(crate) async fn serve(listener: TcpListener, page: Page, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router(page)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 #[cfg(test)]
@@ -134,11 +150,18 @@ mod tests {
         });
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Arc::new(registry), health, no_more, stop.clone()));
+        let (stop, page) = (CancellationToken::new(), Page::default());
+        let served = tokio::spawn(serve(listener, page.clone(), stop.clone()));
+        let early = fetch(address, "/health").await;
+        assert!(early.contains("503") && early.contains("starting"), "{early}");
+        assert!(fetch(address, "/health/live").await.contains("200 OK"));
+        page.fill(Arc::new(registry), health, || String::from("engine_things 4\n# EOF\n"));
         let metrics = fetch(address, "/metrics").await;
         assert!(
-            metrics.contains("200 OK") && metrics.contains("anji_test_things_total 3") && metrics.contains("# EOF"),
+            metrics.contains("200 OK")
+                && metrics.contains("anji_test_things_total 3")
+                && metrics.contains("engine_things 4")
+                && metrics.matches("# EOF").count() == 1,
             "{metrics}"
         );
         assert!(fetch(address, "/health/live").await.contains("{\"live\":true}"));

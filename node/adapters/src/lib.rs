@@ -7,6 +7,7 @@
 
 pub mod callers;
 pub mod config;
+mod connections;
 mod engine;
 mod follow;
 pub mod keys;

@@ -2,6 +2,7 @@
 
 use crate::callers::{Callers, read_token};
 use crate::config::AdapterConfig;
+use crate::connections;
 use crate::engine::{Engine, EngineParts, INTAKE, Signer};
 use crate::follow::{Identity, follow_receipts, watch_chain};
 use crate::keys::{PrivateKey, Purpose};
@@ -21,12 +22,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 /// Operation ids may be this old; for as long a request whose id carries no time is remembered.
 const REMEMBER_MS: u64 = 24 * 3_600_000 + 10 * 60_000;
+/// Open connections; one more is closed at once.
+const MAX_CONNECTIONS: usize = 1024;
 /// Largest request; the largest there is holds a few hundred bytes.
 const MAX_REQUEST: usize = 64 << 10;
 
@@ -247,7 +250,6 @@ async fn run(
         .build_v1();
     let adapter = AdapterServiceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let mut server = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .concurrency_limit_per_connection(4096)
@@ -258,7 +260,9 @@ async fn run(
         Err(error) => tracing::error!(%error, "reflection is not served"),
     }
     let door = CancellationToken::new();
-    let served = routes.serve_with_incoming_shutdown(TcpListenerStream::new(listener), door.clone().cancelled_owned());
+    let (accepted, incoming) = mpsc::channel(16);
+    tasks.spawn(connections::accept(listener, MAX_CONNECTIONS, stop.clone(), accepted));
+    let served = routes.serve_with_incoming_shutdown(ReceiverStream::new(incoming), door.clone().cancelled_owned());
     tokio::pin!(served);
     let engine_stop = CancellationToken::new();
     let engine = Engine::run(parts, requests, told, engine_stop.clone());

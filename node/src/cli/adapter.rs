@@ -1,6 +1,6 @@
 //! `anji adapter`: serves one participant's systems until it is told to stop.
 
-use crate::metrics::{Health, HealthSource};
+use crate::metrics::{Health, HealthSource, Page};
 use crate::{logging, metrics, process};
 use anji_adapters::{Adapter, config};
 use anyhow::Result;
@@ -41,7 +41,9 @@ async fn serve(config: config::AdapterConfig) -> Result<()> {
     let stop = CancellationToken::new();
     process::stop_on_signal(stop.clone())?;
     let mut registry = Registry::default();
+    let page = Page::default();
     let monitoring = metrics::bind(config.metrics.listen).await?;
+    let monitored = tokio::spawn(metrics::serve(monitoring, page.clone(), stop.clone()));
     let adapter = Adapter::start(config, &mut registry, stop.clone()).await?;
     let status = adapter.status();
     let health: HealthSource = Arc::new(move || {
@@ -49,8 +51,7 @@ async fn serve(config: config::AdapterConfig) -> Result<()> {
         let details = serde_json::Map::from_iter([(String::from("height"), status.height().into())]);
         Health { reasons, details }
     });
-    let monitored =
-        tokio::spawn(metrics::serve(monitoring, Arc::new(registry), health, metrics::no_more, stop.clone()));
+    page.fill(Arc::new(registry), health, metrics::no_more);
     let result = adapter.stopped().await;
     stop.cancel();
     process::finish("monitoring", monitored).await;
