@@ -41,6 +41,13 @@ pub(crate) struct Caller {
     token: blake3::Hash,
     bucket: Mutex<Bucket>,
     streams: Arc<Semaphore>,
+    under_way: Arc<Semaphore>,
+}
+
+/// A call that is being read or looked up; it counts until the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct UnderWay {
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// Everybody who may call.
@@ -70,6 +77,7 @@ impl Callers {
                 token,
                 bucket: Mutex::new(Bucket::new(limits.calls_per_second)),
                 streams: Arc::new(Semaphore::new(limits.streams_per_caller.min(Semaphore::MAX_PERMITS))),
+                under_way: Arc::new(Semaphore::new(limits.calls_under_way.min(Semaphore::MAX_PERMITS))),
             }));
         }
         Ok(Self(callers))
@@ -90,6 +98,11 @@ impl Caller {
     /// How long to wait.
     pub(crate) fn take_call(&self) -> Result<(), Duration> {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+    }
+
+    /// A place for one more call. Its message may be large and slow to come, so this bounds what a caller can make us hold.
+    pub(crate) fn begin_call(&self) -> Option<UnderWay> {
+        self.under_way.clone().try_acquire_owned().ok().map(|place| UnderWay { _place: Arc::new(place) })
     }
 
     /// A place for one more stream, held until dropped.
@@ -180,5 +193,18 @@ mod tests {
         assert!(first.is_some() && second.is_some() && caller.open_stream().is_none());
         drop(first);
         assert!(caller.open_stream().is_some());
+    }
+
+    #[test]
+    fn calls_under_way_are_counted_until_the_last_clone_is_dropped() {
+        let limits = crate::Limits { calls_under_way: 1, ..crate::Limits::default() };
+        let callers = Callers::new(vec![spec("a", "one")], &limits).expect("good");
+        let caller = callers.find(b"one").expect("known");
+        let first = caller.begin_call().expect("free");
+        let clone = first.clone();
+        drop(first);
+        assert!(caller.begin_call().is_none());
+        drop(clone);
+        assert!(caller.begin_call().is_some());
     }
 }

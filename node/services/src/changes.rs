@@ -69,7 +69,7 @@ async fn follow(
         let until = head.borrow_and_update().log.size;
         let (changes, looked_at) = if next_index < until {
             let read = ledger::read(&core.reader, move |reader| load(reader, own, kinds, next_index, until));
-            match read.await {
+            match outlet.or_over(read).await? {
                 Ok(found) => found,
                 Err(status) => {
                     outlet.close(status);

@@ -1,9 +1,10 @@
 //! Token, role, rate: judged before a call's body is read.
 
-use crate::callers::{Caller, Callers};
+use crate::callers::{Caller, Callers, UnderWay};
 use crate::metrics::Metrics;
 use anji_wire::Reason;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -26,8 +27,10 @@ pub(crate) struct Door {
 impl Interceptor for Door {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         match self.admit(request.metadata()) {
-            Ok(caller) => {
+            Ok((caller, under_way)) => {
                 request.extensions_mut().insert(caller);
+                // Dropped with the request, once the call has taken its fields out.
+                request.extensions_mut().insert(under_way);
                 Ok(request)
             }
             Err((reason, status)) => {
@@ -39,7 +42,7 @@ impl Interceptor for Door {
 }
 
 impl Door {
-    fn admit(&self, metadata: &MetadataMap) -> Result<Arc<Caller>, (Reason, Box<Status>)> {
+    fn admit(&self, metadata: &MetadataMap) -> Result<(Arc<Caller>, UnderWay), (Reason, Box<Status>)> {
         let refuse = |reason: Reason, message: &str| (reason, Box::new(reason.status(message)));
         let token = bearer(metadata)
             .ok_or_else(|| refuse(Reason::TokenMissing, "send `authorization: Bearer <token>` with every call"))?;
@@ -55,7 +58,11 @@ impl Door {
             return Err(refuse(Reason::RoleMissing, "the token may not call this service"));
         }
         check_rate(&caller).map_err(|status| (Reason::RateLimited, status))?;
-        Ok(caller)
+        let under_way = caller.begin_call().ok_or_else(|| {
+            let text = "too many calls of this caller are under way; wait for some answers";
+            (Reason::RateLimited, Box::new(Reason::RateLimited.status_retry(text, Duration::from_millis(100))))
+        })?;
+        Ok((caller, under_way))
     }
 }
 

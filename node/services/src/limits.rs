@@ -9,6 +9,8 @@ pub struct Limits {
     pub connections: usize,
     /// HTTP/2 streams of one connection.
     pub streams_per_connection: u32,
+    /// Calls of one caller that are being read or looked up; those that wait for a decision do not count.
+    pub calls_under_way: usize,
     /// Streaming calls that one caller may keep open.
     pub streams_per_caller: usize,
     /// Calls of one caller in a second, items of streams included; twice that in a burst.
@@ -28,8 +30,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: 256,
             streams_per_connection: 256,
+            calls_under_way: 256,
             streams_per_caller: 32,
             calls_per_second: 10_000,
             undecided_per_stream: 64,

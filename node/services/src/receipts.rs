@@ -55,7 +55,7 @@ async fn follow(
     let mut head = core.feed.head();
     let mut told = Instant::now();
     loop {
-        let batches = match load(core, &core.feed, next_seq).await {
+        let batches = match outlet.or_over(load(core, &core.feed, next_seq)).await? {
             Ok(batches) => batches,
             Err(status) => {
                 outlet.close(status);

@@ -38,7 +38,7 @@ const SMALL_MESSAGE_BYTES: usize = 64 * 1024;
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// What a connection may have in flight towards us before we read it.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What the services are made of.

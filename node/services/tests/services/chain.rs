@@ -54,6 +54,20 @@ impl Registry for Keys {
     }
 }
 
+/// Waits for the execution thread when the test ends: RocksDB must be closed before the process exits.
+struct Running(ExecutionHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let execution = self.0.clone();
+        let stopping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let _ = runtime.block_on(execution.stop());
+        });
+        let _ = stopping.join();
+    }
+}
+
 struct Nobody;
 
 impl Spread for Nobody {
@@ -107,7 +121,7 @@ pub(crate) struct Chain {
     pub(crate) services: Services,
     pub(crate) now_ms: Arc<AtomicU64>,
     pub(crate) height: u64,
-    execution: ExecutionHandle,
+    execution: Running,
     blocks: BlockFile,
     parent_hash: Hash32,
     next_id: u128,
@@ -179,7 +193,7 @@ impl Chain {
             services,
             now_ms,
             height: 0,
-            execution,
+            execution: Running(execution),
             blocks,
             parent_hash: Hash32::ZERO,
             next_id: 1,
@@ -228,7 +242,7 @@ impl Chain {
         let batches = self.mempool.candidate(&limits);
         let hashes: Vec<Hash32> = batches.iter().map(|batch| batch.checked.hash).collect();
         self.height += 1;
-        let log = self.execution.root_after(self.height.saturating_sub(2)).await.unwrap();
+        let log = self.execution.0.root_after(self.height.saturating_sub(2)).await.unwrap();
         let header = Header {
             format: 1,
             chain_id: self.chain_id(),
@@ -251,11 +265,11 @@ impl Chain {
         let block = Block { header, batches, certificate };
         self.blocks.append_decided(&block.header, &block.batches, &block.certificate).unwrap();
         self.mempool.mark_included(self.height, self.now(), &hashes);
-        self.execution.submit(block.into()).await.unwrap();
-        self.execution.executed_up_to(self.height).await.unwrap();
+        self.execution.0.submit(block.into()).await.unwrap();
+        self.execution.0.executed_up_to(self.height).await.unwrap();
         self.mempool.mark_executed(self.height);
         if self.told {
-            self.feed.executed(&self.execution.executed().batches).await.unwrap();
+            self.feed.executed(&self.execution.0.executed().batches).await.unwrap();
         }
         hashes.len()
     }

@@ -137,3 +137,32 @@ async fn health_and_reflection_answer_without_a_token() {
         assert!(names.iter().any(|it| it == name), "{name} is not in {names:?}");
     }
 }
+
+/// Sends a message of one type to the path of another call.
+async fn call<T>(chain: &Chain, path: &'static str, message: T) -> Result<(), tonic::Status>
+where
+    T: tonic_prost::prost::Message + Default + 'static,
+{
+    let token = Token("Bearer wallet-token".into());
+    let channel = tonic::service::interceptor::InterceptedService::new(chain.channel().await, token);
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|error| tonic::Status::unknown(error.to_string()))?;
+    let codec = tonic_prost::ProstCodec::<T, v1::GetPaymentResponse>::default();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    client.unary(tonic::Request::new(message), path, codec).await.map(drop)
+}
+
+#[tokio::test]
+async fn messages_that_do_not_decode_and_calls_that_do_not_exist_are_errors() {
+    let chain = Chain::start().await;
+    // A number where a message belongs.
+    let wrong = v1::StreamError { status_code: 5, ..Default::default() };
+    let status = call(&chain, "/anji.v1.WalletService/GetPayment", wrong).await.expect_err("does not decode");
+    assert_eq!(status.code(), Code::Internal);
+    let request = v1::GetPaymentRequest::default();
+    let status = call(&chain, "/anji.v1.WalletService/NoSuchCall", request.clone()).await.expect_err("no such call");
+    assert_eq!(status.code(), Code::Unimplemented);
+    let status = call(&chain, "/anji.v1.NoSuchService/GetPayment", request).await.expect_err("no such service");
+    assert_eq!(status.code(), Code::Unimplemented);
+    chain.wallet("wallet").await.get_chain_info(v1::GetChainInfoRequest {}).await.expect("the node goes on");
+}
