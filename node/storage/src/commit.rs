@@ -236,11 +236,17 @@ fn write_size(block: &BlockCommit) -> usize {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if self.failed || !self.dirty {
+        if self.failed {
             return;
         }
-        if let Err(error) = self.flush() {
+        let flushed = if self.dirty { self.flush() } else { Ok(()) };
+        if let Err(error) = flushed {
             tracing::warn!(%error, "the state was not flushed; the next start replays it from the block file");
+        }
+        // Nothing changes the tables from here on, so the digests are those of the closed state.
+        self.state.db.cancel_all_background_work(true);
+        if let Err(error) = self.sums.write_now() {
+            tracing::warn!(%error, "the digests of the state's files were not written; the next start takes longer");
         }
     }
 }

@@ -255,7 +255,8 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
     };
     if executed > blocks.decided_height() {
         let decided = blocks.decided_height();
-        let what = format!("the state is at height {executed}, but the block file ends at {decided} and has lost its end");
+        let what =
+            format!("the state is at height {executed}, but the block file ends at {decided} and has lost its end");
         return Err(OpenError::Inconsistent { path: dir.clone(), what, way_out: RESTORE });
     }
     check_against_blocks(&record, blocks, chain).map_err(inconsistent)?;
