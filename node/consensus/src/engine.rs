@@ -7,7 +7,7 @@ use crate::error::{Fatal, WalError};
 use crate::network_actor::NetworkActor;
 use crate::shared::{Role, Shared};
 use crate::signer::{ConsensusKey, VoteSigner, VoteVerifier};
-use crate::wal::{Identity, MayVote, OpenWal, WAL_FILE, WalActor, WalFile, check};
+use crate::wal::{Identity, MayVote, OpenWal, Recovered, WAL_FILE, WalActor, WalFile, check};
 use anji_verify::Address;
 use arc_malachitebft_app_channel::app::config::{ConsensusConfig as EngineConsensus, NodeConfig, ValueSyncConfig};
 use arc_malachitebft_app_channel::{
@@ -67,6 +67,9 @@ fn engine_config(shared: &Shared) -> EngineConfig {
     EngineConfig { name: shared.config.name.clone(), consensus: EngineConsensus::default(), value_sync }
 }
 
+const WAITS_FOR_PEERS: &str =
+    "its consensus log is fresh, and it waits to hear from two thirds of the validators how far the chain is";
+
 /// With what the engine is started.
 pub(crate) enum Start {
     Validator { key: ConsensusKey, wal: OpenWal },
@@ -83,9 +86,9 @@ pub(crate) fn role_at_start(shared: &Shared) -> Result<(Start, Role), WalError> 
     };
     let identity = Identity { chain_id: shared.config.chain_id, validator: address };
     Ok(match check(&shared.config.folder, identity, shared.blocks.decided_height())? {
-        MayVote::Yes(found) => {
-            let found = *found;
-            (Start::Validator { key, wal: OpenWal { file: found.wal, entries: found.entries } }, Role::Validator)
+        MayVote::Yes(found) => (validator(key, *found), Role::Validator),
+        MayVote::IfChainIsFresh(found) => {
+            (validator(key, *found), Role::Follower { reason: WAITS_FOR_PEERS.to_owned(), votes_after: None })
         }
         MayVote::No { reason } => {
             tracing::warn!(
@@ -97,11 +100,47 @@ pub(crate) fn role_at_start(shared: &Shared) -> Result<(Start, Role), WalError> 
     })
 }
 
-/// The log for a follower that may vote: at the height after the decided one, over whatever is there.
+fn validator(key: ConsensusKey, found: Recovered) -> Start {
+    Start::Validator { key, wal: OpenWal { file: found.wal, entries: found.entries } }
+}
+
+/// A fresh log that was not made here says nothing about the age of the chain: this folder was prepared elsewhere, or it was restored to
+/// its first day. So the node asks its peers, and follows if the chain has begun. Where it has not, nothing is lost by waiting: without two
+/// thirds there is no block.
+///
+/// # Errors
+/// The log cannot be written.
+pub(crate) async fn settle_fresh(shared: &Shared, start: Start) -> Result<Start, Fatal> {
+    let waits = matches!(start, Start::Validator { .. }) && shared.progress().role != Role::Validator;
+    let Some(own) = shared.config.own_address().filter(|_| waits) else { return Ok(start) };
+    let mut changes = shared.peers.changes();
+    let tip = loop {
+        if let Some(tip) = shared.peers.tip_of_most(&shared.config.validators, own) {
+            break tip;
+        }
+        // The sender lives in the peers, and they live as long as this node.
+        let _ = changes.changed().await;
+    };
+    if tip == 0 {
+        // From now on the log is this node's own.
+        let start = with_new_log(shared, 0)?;
+        shared.update_progress(|progress| progress.role = Role::Validator);
+        return Ok(start);
+    }
+    let reason = format!("its consensus log is fresh, but the chain is at height {tip} already");
+    tracing::warn!(reason, "this validator follows without voting until it is past every height it could have signed");
+    shared.update_progress(|progress| progress.role = Role::Follower { reason, votes_after: None });
+    Ok(Start::Follower)
+}
+
+/// A validator with a new log at `height`, over whatever is there.
 ///
 /// # Errors
 /// The system refused.
-pub(crate) fn promoted(shared: &Shared, decided: u64) -> Result<Start, Fatal> {
+///
+/// # Correctness
+/// Only once nothing that this key has signed can be for this height or a later one.
+pub(crate) fn with_new_log(shared: &Shared, height: u64) -> Result<Start, Fatal> {
     let (key, validator) = shared
         .config
         .key
@@ -111,7 +150,7 @@ pub(crate) fn promoted(shared: &Shared, decided: u64) -> Result<Start, Fatal> {
     let identity = Identity { chain_id: shared.config.chain_id, validator };
     let folder = &shared.config.folder;
     std::fs::create_dir_all(folder).map_err(|source| WalError::Io { path: folder.clone(), source })?;
-    let file = WalFile::create(&folder.join(WAL_FILE), identity, decided + 1)?;
+    let file = WalFile::create(&folder.join(WAL_FILE), identity, height)?;
     Ok(Start::Validator { key, wal: OpenWal { file, entries: Vec::new() } })
 }
 

@@ -1,7 +1,11 @@
 //! When the next height begins. Under load at once; an idle chain waits for work, by withholding the answer to `Finalized` (engine trap 12).
 
 use crate::shared::Shared;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The first pause after a block that took nothing from a pool that has something, and the longest.
+const FRUITLESS_MIN: Duration = Duration::from_millis(20);
+const FRUITLESS_MAX: Duration = Duration::from_secs(1);
 
 /// Waits until there is a reason for the height `next`: a batch, a header that still has to carry the roots of the last non-empty block, a
 /// peer that works on this height or has decided it, or the heartbeat.
@@ -10,6 +14,15 @@ pub(crate) async fn wait_for_work(shared: &Shared, next: u64) {
     let begun = Instant::now();
     let mut heard = shared.heard();
     let mut changes = shared.peers.changes();
+    let fruitless = shared.count_fruitless(next, !shared.pool.is_empty());
+    if fruitless > 0 {
+        // What waits cannot enter a block, for instance as it expires too late by ledger time: no reason to run at full speed.
+        let pause = FRUITLESS_MIN.saturating_mul(1 << fruitless.min(6)).min(FRUITLESS_MAX);
+        tokio::select! {
+            _ = heard.wait_for(|heard| *heard >= next) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
     while !has_work(shared, next) {
         // A higher tip is only a claim: it hurries, but it cannot make an idle chain run at full speed.
         let claimed = shared.peers.highest_tip() >= next;

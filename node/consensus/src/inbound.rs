@@ -66,13 +66,15 @@ impl Budget {
         Self { frames: FRAMES_AT_ONCE, filled: now, early: HashMap::new() }
     }
 
-    fn take_frame(&mut self, now: Instant) -> bool {
+    /// Takes one frame, or as many as a frame is worth that is dear to check.
+    fn take(&mut self, now: Instant, worth: usize) -> bool {
+        let worth = worth as f64;
         let since = now.duration_since(self.filled).as_secs_f64();
         self.frames = (self.frames + since * FRAMES_PER_SECOND).min(FRAMES_AT_ONCE);
         self.filled = now;
-        let enough = self.frames >= 1.0;
+        let enough = self.frames >= worth;
         if enough {
-            self.frames -= 1.0;
+            self.frames -= worth;
         }
         enough
     }
@@ -146,6 +148,18 @@ impl Inbound {
                 return;
             }
         };
+        let n_signatures = match &frame {
+            ConsensusFrame::Polka(polka) => polka.signatures.len(),
+            ConsensusFrame::Round(votes) => votes.signatures.len(),
+            ConsensusFrame::Vote(_) | ConsensusFrame::Proposal(_) | ConsensusFrame::Part(_) => 0,
+        };
+        if n_signatures > self.shared.config.validators.validators().len() {
+            return self.shared.metrics.dropped("too_many_signatures");
+        }
+        // Each signature is verified.
+        if n_signatures > 0 && !self.has_budget_for(peer, n_signatures) {
+            return self.shared.metrics.dropped("rate");
+        }
         match self.route(peer, frame) {
             Ok(Some(event)) => self.shared.link.emit(&event),
             Ok(None) => {}
@@ -226,8 +240,12 @@ impl Inbound {
     }
 
     fn has_budget(&mut self, peer: PeerId) -> bool {
+        self.has_budget_for(peer, 1)
+    }
+
+    fn has_budget_for(&mut self, peer: PeerId, worth: usize) -> bool {
         let now = Instant::now();
-        self.budget(peer).take_frame(now)
+        self.budget(peer).take(now, worth)
     }
 }
 
@@ -240,11 +258,13 @@ mod tests {
     fn a_flood_is_cut_to_the_budget_and_silence_fills_it_again() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
-        let passed = (0..20_000).filter(|_| budget.take_frame(start)).count();
+        let passed = (0..20_000).filter(|_| budget.take(start, 1)).count();
         assert_eq!(passed, 10_000);
         let later = start + Duration::from_millis(100);
-        let passed = (0..20_000).filter(|_| budget.take_frame(later)).count();
+        let passed = (0..20_000).filter(|_| budget.take(later, 1)).count();
         assert_eq!(passed, 500);
+        assert!(!budget.take(later + Duration::from_millis(10), 51), "a certificate costs its signatures");
+        assert!(budget.take(later + Duration::from_millis(10), 50));
     }
 
     #[test]

@@ -102,6 +102,15 @@ impl Peers {
         told().map(|(_, tip)| tip).max()
     }
 
+    /// The highest tip told, once the validators that told one and this node have more than two thirds of the power.
+    pub(crate) fn tip_of_most(&self, validators: &ValidatorSet, own: Address) -> Option<u64> {
+        let table = self.read();
+        let told = || table.values().filter_map(|view| Some((view.validator?, view.tip?)));
+        let told_power = power(validators, told().map(|(address, _)| address).collect(), Some(own));
+        more_than_two_thirds(told_power, validators.total_power())
+            .then(|| told().map(|(_, tip)| tip).max().unwrap_or(0))
+    }
+
     /// Counts changes of anything here.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -157,6 +166,7 @@ mod tests {
         peers.set_tip(peer(2), 12, 1);
         peers.set_tip(peer(9), 99, 1);
         assert_eq!(peers.quorum_tip(&set(), own), None, "two of four are no quorum, and an observer does not count");
+        assert_eq!(peers.tip_of_most(&set(), own), Some(12), "with this node they are three");
         peers.set_tip(peer(3), 11, 1);
         assert_eq!(peers.quorum_tip(&set(), own), Some(12));
         assert_eq!(peers.highest_tip(), 99);

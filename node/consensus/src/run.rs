@@ -4,7 +4,7 @@ use crate::app::Next;
 use crate::bodies::Bodies;
 use crate::chain::Chain;
 use crate::config::ConsensusConfig;
-use crate::engine::{Engine, Start, promoted, role_at_start};
+use crate::engine::{Engine, Start, role_at_start, settle_fresh, with_new_log};
 use crate::error::{Fatal, PortError};
 use crate::handlers::decided::restore;
 use crate::inbound::{Inbound, Inbox};
@@ -167,34 +167,47 @@ impl ConsensusHandle {
     }
 }
 
-/// Runs the engine, as a follower first where it must, until it ends or is stopped.
+/// Runs the engine until it ends or is stopped, then everything around it.
 async fn supervise(
     shared: Arc<Shared>,
-    mut start: Start,
+    start: Start,
     mut stop: watch::Receiver<bool>,
     tasks: Vec<AbortHandle>,
     ended: watch::Sender<bool>,
 ) {
+    let start = tokio::select! {
+        start = settle_fresh(&shared, start) => Some(start),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    match start {
+        Some(Ok(start)) => run_engine(&shared, start, &mut stop).await,
+        Some(Err(fatal)) => shared.fail(fatal),
+        None => {}
+    }
+    for task in tasks {
+        task.abort();
+    }
+    ended.send_replace(true);
+}
+
+/// Runs the engine, as a follower first where it must.
+async fn run_engine(shared: &Arc<Shared>, mut start: Start, stop: &mut watch::Receiver<bool>) {
+    let mut failed = shared.failed();
     loop {
-        let (mut engine, mut app) = match Engine::start(&shared, start).await {
+        let (mut engine, mut app) = match Engine::start(shared, start).await {
             Ok(started) => started,
-            Err(fatal) => {
-                shared.fail(fatal);
-                break;
-            }
+            Err(fatal) => return shared.fail(fatal),
         };
         let next = tokio::select! {
             next = engine.serve(&mut app) => next,
+            _ = failed.wait_for(|failed| *failed) => Next::Stop,
             _ = stop.wait_for(|stop| *stop) => Next::Stop,
         };
-        engine.stop(&shared).await;
-        let Next::Promote { decided } = next else { break };
-        match promoted(&shared, decided) {
+        engine.stop(shared).await;
+        let Next::Promote { decided } = next else { return };
+        match with_new_log(shared, decided + 1) {
             Ok(validator) => start = validator,
-            Err(fatal) => {
-                shared.fail(fatal);
-                break;
-            }
+            Err(fatal) => return shared.fail(fatal),
         }
         tracing::info!(
             decided,
@@ -202,10 +215,6 @@ async fn supervise(
         );
         shared.update_progress(|progress| progress.role = Role::Validator);
     }
-    for task in tasks {
-        task.abort();
-    }
-    ended.send_replace(true);
 }
 
 async fn watch_execution(shared: Arc<Shared>) {

@@ -12,7 +12,7 @@ use crate::peers::Peers;
 use crate::ports::{Blocks, Execution, Pool};
 use anji_network::NetworkHandle;
 use anji_verify::Address;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,10 @@ pub(crate) struct Shared {
     heard: watch::Sender<u64>,
     /// The last height that came from a peer's block file.
     last_synced: AtomicU64,
+    /// Empty blocks in a row that were made though the pool had something before and after.
+    fruitless: AtomicU32,
+    /// Set once consensus has failed.
+    failed: watch::Sender<bool>,
     fatal: mpsc::Sender<Fatal>,
     progress: Mutex<Progress>,
 }
@@ -94,6 +98,8 @@ impl Shared {
             decided: watch::Sender::new(decided),
             heard: watch::Sender::new(decided),
             last_synced: AtomicU64::new(0),
+            fruitless: AtomicU32::new(0),
+            failed: watch::Sender::new(false),
             fatal: parts.fatal,
             progress: Mutex::new(Progress {
                 height: decided,
@@ -153,11 +159,27 @@ impl Shared {
         self.last_synced.store(height, Ordering::Relaxed);
     }
 
+    /// How many blocks in a row took nothing from a pool that has something, `next` being about to begin.
+    pub(crate) fn count_fruitless(&self, next: u64, pool_has_some: bool) -> u32 {
+        let last_nonempty = self.chain().last_nonempty();
+        if !pool_has_some || next <= last_nonempty + 2 {
+            self.fruitless.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        self.fruitless.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Stops the node. The first reason is the one that is told.
     pub(crate) fn fail(&self, fatal: Fatal) {
         tracing::error!(%fatal, "consensus stops");
         // Full: another reason came first.
         let _ = self.fatal.try_send(fatal);
+        self.failed.send_replace(true);
+    }
+
+    /// Whether consensus has failed.
+    pub(crate) fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.subscribe()
     }
 
     pub(crate) fn progress(&self) -> Progress {

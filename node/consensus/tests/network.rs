@@ -46,7 +46,7 @@ async fn four_nodes_decide_the_same_blocks_with_every_batch_once() {
     net.check_chains();
     assert_eq!(count(&net), 20, "each batch once");
     assert_eq!(net.nodes[4].role(), Role::Observer);
-    assert_eq!(net.nodes[0].role(), Role::Validator);
+    assert_eq!(net.nodes[0].role(), Role::Validator, "a fresh log, and the peers were at the beginning too");
     net.stop_all().await;
 }
 
@@ -119,6 +119,51 @@ async fn a_wiped_validator_follows_and_votes_again_when_it_may() {
     net.nodes[1].stop().await;
     net.nodes[1].start().await.expect("starts");
     assert_eq!(net.nodes[1].role(), Role::Validator);
+    net.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_prepared_elsewhere_start_a_chain_once_and_for_all() {
+    let mut net = TestNet::new(4, 0, restless());
+    for index in ALL {
+        let content = std::fs::read(net.wal_path(index)).expect("made");
+        std::fs::remove_file(net.wal_path(index)).expect("moved");
+        std::fs::write(net.wal_path(index), content).expect("copied");
+    }
+    net.nodes[0].start().await.expect("starts");
+    net.nodes[1].start().await.expect("starts");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(matches!(net.nodes[0].role(), Role::Follower { .. }), "two of four do not know how far the chain is");
+    net.nodes[2].start().await.expect("starts");
+    net.nodes[3].start().await.expect("starts");
+    net.wait_decided(&ALL, 20, LONG).await;
+    net.nodes[0].stop().await;
+    net.nodes[0].start().await.expect("starts");
+    assert_eq!(net.nodes[0].role(), Role::Validator, "the log is its own now");
+    net.check_chains();
+    net.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_restored_to_its_first_day_follows_too() {
+    let mut net = TestNet::new(4, 0, restless());
+    let first_day = std::fs::read(net.wal_path(1)).expect("made");
+    net.start_all().await;
+    net.wait_decided(&ALL, 10, LONG).await;
+    net.nodes[1].stop().await;
+    net.nodes[1].wipe();
+    std::fs::create_dir_all(&net.nodes[1].config.folder).expect("made");
+    std::fs::write(net.wal_path(1), first_day).expect("restored");
+    let tip = net.nodes[0].height();
+    net.nodes[1].start().await.expect("starts");
+    let followed = |net: &TestNet| match net.nodes[1].role() {
+        Role::Follower { reason, .. } => reason.contains("already"),
+        _ => false,
+    };
+    net.wait(LONG, "it learns that the chain is older", || followed(&net)).await;
+    net.wait(LONG, "it votes", || net.nodes[1].role() == Role::Validator).await;
+    assert!(net.nodes[1].height() > tip + 2);
+    net.check_chains();
     net.stop_all().await;
 }
 

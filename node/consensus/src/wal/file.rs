@@ -15,16 +15,19 @@
 use crate::error::WalError;
 use crate::wal::Identity;
 use anji_contracts::codec;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 const VERSION: u32 = 1;
 const HEADER: usize = 16;
 const SECTOR: usize = 512;
 /// Zeros ahead of the log; a new file is begun at the first height past three quarters of it.
 const FILE_BYTES: u64 = 8 << 20;
+/// A height that lasts for days makes the file grow; weeks of rounds are less than this.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 /// No entry of the engine is near this: a certificate of 256 signatures is 22 KiB.
 const MAX_PAYLOAD: usize = 256 << 10;
 
@@ -64,8 +67,23 @@ pub(crate) struct Recovered {
 struct IdentityRecord {
     version: u32,
     identity: Identity,
-    /// Number of the file in its file system: a copy has another one.
+    /// The file it was made as: a copy is another one.
+    made: Made,
+}
+
+/// What no copy has in common with its original: number and time of birth in the file system. A number alone is given again soon after a
+/// file is deleted; the time is 0 where the file system keeps none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, borsh::BorshSerialize, borsh::BorshDeserialize)]
+struct Made {
     inode: u64,
+    born_ns: u64,
+}
+
+impl Made {
+    fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Self { inode: metadata.ino(), born_ns: u64::try_from(born.as_nanos()).unwrap_or(u64::MAX) }
+    }
 }
 
 impl WalFile {
@@ -78,9 +96,9 @@ impl WalFile {
         for at in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, at).map_err(io)?;
         }
-        let inode = file.metadata().map_err(io)?.ino();
+        let made = Made::of(&file.metadata().map_err(io)?);
         let mut wal = Self { path: path.to_owned(), file, offset: 0, chain: 0, pending: Vec::new(), identity, height };
-        wal.push(KIND_IDENTITY, &codec::encode(&IdentityRecord { version: VERSION, identity, inode }));
+        wal.push(KIND_IDENTITY, &codec::encode(&IdentityRecord { version: VERSION, identity, made }));
         wal.push(KIND_HEIGHT, &height.to_le_bytes());
         wal.flush()?;
         wal.file.sync_all().map_err(io)?;
@@ -97,14 +115,18 @@ impl WalFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(io(source)),
         };
-        let mut bytes = Vec::new();
-        file.by_ref().take(4 * FILE_BYTES).read_to_end(&mut bytes).map_err(io)?;
-        let inode = file.metadata().map_err(io)?.ino();
         let damaged = |offset: usize, what: &str| WalError::Damaged {
             path: path.to_owned(),
             offset: offset as u64,
             what: what.to_owned(),
         };
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(damaged(0, "it is larger than any log"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let made = Made::of(&metadata);
 
         let scan = scan(&bytes).map_err(|(offset, what)| damaged(offset, &what))?;
         let mut records = scan.records.iter();
@@ -151,7 +173,7 @@ impl WalFile {
             identity,
             height,
         };
-        let original = found.inode == inode;
+        let original = found.made == made;
         Ok(Some(Recovered { wal, entries, original, torn_bytes: scan.torn_bytes }))
     }
 
@@ -401,11 +423,31 @@ mod tests {
         let copy = folder.path().join("copy");
         std::fs::copy(&path, &copy).expect("copied");
         assert!(!open(&copy).expect("readable").original);
+        let content = std::fs::read(&path).expect("readable");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, content).expect("restored, perhaps under the same number");
+        assert!(!open(&path).expect("readable").original);
         let other = Identity { validator: Address([3; 20]), ..identity() };
         assert!(matches!(WalFile::open(&path, other), Err(WalError::Foreign { .. })));
         let empty = folder.path().join("empty");
         std::fs::write(&empty, []).expect("written");
         assert!(matches!(open(&empty), Err(WalError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_height_that_outgrows_the_file_loses_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = written(folder.path());
+        let mut wal = open(&path).expect("good").wal;
+        wal.start_height(3).expect("started");
+        for _ in 0..400 {
+            wal.append(&vec![1; 100_000]).expect("appended");
+            wal.flush().expect("flushed");
+        }
+        assert!(wal.offset > 4 * FILE_BYTES);
+        drop(wal);
+        let found = open(&path).expect("good");
+        assert_eq!((found.wal.height(), found.entries.len(), found.torn_bytes), (3, 400, 0));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub fn init_folder(folder: &Path, identity: Identity) -> Result<(), WalError> {
 pub(crate) enum MayVote {
     /// Vote, after replaying these entries.
     Yes(Box<Recovered>),
+    /// The log is fresh, but this folder was prepared elsewhere, or restored to its first day: vote if the peers are at the beginning too.
+    IfChainIsFresh(Box<Recovered>),
     /// Follow until it is provably past every height it could have signed; why, for the operator.
     No { reason: String },
 }
@@ -86,11 +88,15 @@ pub(crate) fn check(folder: &Path, identity: Identity, decided_height: u64) -> R
         wal.flush()?;
         return Ok(MayVote::Yes(Box::new(Recovered { wal, entries, original: true, torn_bytes: 0 })));
     }
+    if height == 0 && decided_height == 0 {
+        let found = Box::new(found);
+        return Ok(if found.original { MayVote::Yes(found) } else { MayVote::IfChainIsFresh(found) });
+    }
     if !found.original {
         return Ok(MayVote::No { reason: "the consensus log is a copy: this node was moved or restored".to_owned() });
     }
-    // At 0 it is fresh. Otherwise it is at the height after the last decided one, or that decision was its last act.
-    let fits = if height == 0 { decided_height == 0 } else { height == decided_height || height == decided_height + 1 };
+    // It is at the height after the last decided one, or that decision was its last act.
+    let fits = height > 0 && (height == decided_height || height == decided_height + 1);
     if !fits {
         let reason = format!(
             "the consensus log is at height {height} but the block file ends at {decided_height}: one of them was restored or lost"
@@ -124,6 +130,7 @@ mod tests {
     fn may_vote(folder: &Path, decided_height: u64) -> Result<u64, String> {
         match check(folder, identity(), decided_height).expect("readable") {
             MayVote::Yes(found) => Ok(found.wal.height()),
+            MayVote::IfChainIsFresh(_) => Err("asks".to_owned()),
             MayVote::No { reason } => Err(reason),
         }
     }
@@ -147,6 +154,9 @@ mod tests {
             "never over an existing one"
         );
         assert!(may_vote(folder.path(), 9).is_err(), "a fresh log beside blocks is no log of this node's votes");
+        let deployed = tempfile::tempdir().expect("folder");
+        std::fs::copy(folder.path().join(WAL_FILE), deployed.path().join(WAL_FILE)).expect("copied");
+        assert_eq!(may_vote(deployed.path(), 0), Err("asks".to_owned()), "folders may be prepared elsewhere");
     }
 
     #[test]
@@ -174,7 +184,7 @@ mod tests {
             MayVote::Yes(found) => {
                 assert_eq!(found.entries, [b"entry".to_vec()], "what it knows it has signed is kept")
             }
-            MayVote::No { reason } => panic!("{reason}"),
+            other => panic!("{other:?}"),
         }
         assert!(!flag.exists(), "once only");
         assert_eq!(may_vote(restored.path(), 6), Ok(7));

@@ -9,6 +9,6 @@ mod file;
 mod guard;
 
 pub(crate) use actor::{OpenWal, WalActor};
-pub(crate) use file::WalFile;
+pub(crate) use file::{Recovered, WalFile};
 pub use guard::{Identity, VOTE_AGAIN_FILE, WAL_FILE, init_folder};
 pub(crate) use guard::{MayVote, check};
