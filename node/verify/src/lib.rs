@@ -7,11 +7,14 @@
 extern crate alloc;
 
 pub mod certificate;
+pub mod checkpoint;
 pub mod header;
 pub mod log_tree;
+pub mod note;
 pub mod validators;
 
 pub use certificate::{CertificateError, CommitCertificate, CommitSignature, verify_certificate};
+pub use checkpoint::{CheckpointError, Cosignature, check_final, checkpoint_text, origin};
 pub use header::{Header, MAX_BLOCK_BATCHES};
 pub use log_tree::{LogRoot, LogTree};
 pub use validators::{Address, Validator, ValidatorSet};
