@@ -421,7 +421,8 @@ fn apply_due<V: StateView>(ledger: &mut Ledger<'_, V>, key: EntityKey) -> Answer
         | EntityKey::Obligation(..)
         | EntityKey::Position(_)
         | EntityKey::Control
-        | EntityKey::Schedule(_) => Ok(()),
+        | EntityKey::Schedule(_)
+        | EntityKey::WindowPayments(_) => Ok(()),
     }
 }
 

@@ -27,6 +27,10 @@ pub enum Domain {
     Proposal,
     /// A validator's address.
     Address,
+    /// A chunk of the bitmap of latest versions.
+    ActiveChunk,
+    /// An inner node of the tree over these chunks.
+    ActiveNode,
 }
 
 impl Domain {
@@ -43,6 +47,8 @@ impl Domain {
             Self::Vote => "anji v1 consensus vote",
             Self::Proposal => "anji v1 consensus proposal",
             Self::Address => "anji v1 validator address",
+            Self::ActiveChunk => "anji v1 active chunk",
+            Self::ActiveNode => "anji v1 active node",
         }
     }
 }

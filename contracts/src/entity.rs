@@ -37,6 +37,8 @@ pub enum EntityKey {
     Control = 10,
     /// A fee schedule.
     Schedule(ScheduleVersion) = 11,
+    /// The payments captured in a closed window, as one root.
+    WindowPayments(WindowId) = 12,
 }
 
 /// The state of an entity.
@@ -55,6 +57,7 @@ pub enum Entity {
     Position(Position) = 9,
     Control(Control) = 10,
     Schedule(FeeSchedule) = 11,
+    WindowPayments(WindowPayments) = 12,
 }
 
 /// A licence to operate, as the regulator granted it.
@@ -369,6 +372,17 @@ pub struct Window {
     pub instruction_hash: Hash32,
 }
 
+/// Which payments were captured in a closed window: proves that one was, and that another was not. Written once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct WindowPayments {
+    /// The window.
+    pub window: WindowId,
+    /// Number of payments.
+    pub n_payments: u64,
+    /// Merkle root over [`ScopedId::to_sort_bytes`] of each, in ascending order.
+    pub root: Hash32,
+}
+
 /// What a participant owes (debits) and is owed (credits) in a window.
 #[derive(Clone, PartialEq, Eq, Debug, Default, BorshSerialize, BorshDeserialize)]
 pub struct Obligation {
@@ -547,6 +561,7 @@ impl Entity {
             Self::Position(it) => EntityKey::Position(it.participant),
             Self::Control(_) => EntityKey::Control,
             Self::Schedule(it) => EntityKey::Schedule(it.version),
+            Self::WindowPayments(it) => EntityKey::WindowPayments(it.window),
         }
     }
 
@@ -563,7 +578,8 @@ impl Entity {
             | Self::Obligation(_)
             | Self::Position(_)
             | Self::Control(_)
-            | Self::Schedule(_) => None,
+            | Self::Schedule(_)
+            | Self::WindowPayments(_) => None,
         }
     }
 }
@@ -589,7 +605,8 @@ impl EntityKey {
             | Self::Obligation(..)
             | Self::Position(_)
             | Self::Control
-            | Self::Schedule(_) => None,
+            | Self::Schedule(_)
+            | Self::WindowPayments(_) => None,
         }
     }
 
@@ -630,6 +647,10 @@ impl EntityKey {
                 bytes.push(11);
                 bytes.extend_from_slice(&version.0.to_be_bytes());
             }
+            Self::WindowPayments(id) => {
+                bytes.push(12);
+                bytes.extend_from_slice(&id.0.to_be_bytes());
+            }
         }
         bytes
     }
@@ -658,6 +679,7 @@ pub fn key_from_sort_bytes(bytes: &[u8]) -> Option<EntityKey> {
         9 => Some(EntityKey::Position(ParticipantId(u32_of(rest)?))),
         10 if rest.is_empty() => Some(EntityKey::Control),
         11 => Some(EntityKey::Schedule(ScheduleVersion(u32_of(rest)?))),
+        12 => Some(EntityKey::WindowPayments(WindowId(u64_of(rest)?))),
         _ => None,
     }
 }

@@ -171,7 +171,7 @@ impl Scan {
     /// Takes one entity in.
     pub fn add(&mut self, entity: &Entity) {
         match entity {
-            Entity::Participant(_) | Entity::Schedule(_) => {}
+            Entity::Participant(_) | Entity::Schedule(_) | Entity::WindowPayments(_) => {}
             Entity::Mandate(it) => self.room(What::LineCeiling, EntityKey::Line(it.id), it.ceiling.wide(), 0),
             Entity::Line(it) => self.add_line(it),
             Entity::Payment(it) => self.add_payment(it),

@@ -44,6 +44,7 @@ mod postings;
 pub mod reject;
 mod rules;
 pub mod types;
+pub mod window_tree;
 
 pub use batch::{CheckedBatch, DecodedBatch, decode_batch, encode_batch, find_key};
 pub use block::{BlockContext, BlockEffects, BlockExecutor, StateView, Write};

@@ -124,6 +124,28 @@ pub struct ScopedId {
     pub op_id: OpId,
 }
 
+impl ScopedId {
+    /// Bytes whose order is that of the ids: both integers big-endian.
+    #[must_use]
+    pub fn to_sort_bytes(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        let (participant, op_id) = bytes.split_at_mut(4);
+        participant.copy_from_slice(&self.participant.0.to_be_bytes());
+        op_id.copy_from_slice(&self.op_id.0.to_be_bytes());
+        bytes
+    }
+
+    /// Reads [`Self::to_sort_bytes`] back; `None` if there are not exactly 20 bytes.
+    #[must_use]
+    pub fn from_sort_bytes(bytes: &[u8]) -> Option<Self> {
+        let (participant, op_id) = bytes.split_first_chunk::<4>()?;
+        Some(Self {
+            participant: ParticipantId(u32::from_be_bytes(*participant)),
+            op_id: OpId(u128::from_be_bytes(op_id.try_into().ok()?)),
+        })
+    }
+}
+
 impl fmt::Display for ScopedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.participant, self.op_id)

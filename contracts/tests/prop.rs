@@ -576,7 +576,7 @@ fn compare(world: &World, model: &Model) {
                 }
             }
             Entity::Control(it) => assert_eq!(it.open_window.0, model.window()),
-            Entity::Participant(_) | Entity::Schedule(_) => {}
+            Entity::Participant(_) | Entity::Schedule(_) | Entity::WindowPayments(_) => {}
         }
     }
     assert_eq!((mandates, payments, refunds), (model.links.len(), model.buys.len(), model.backs.len()));

@@ -136,6 +136,8 @@ fn batch_genesis_and_hashes() {
         Domain::Vote,
         Domain::Proposal,
         Domain::Address,
+        Domain::ActiveChunk,
+        Domain::ActiveNode,
     ];
     for domain in domains {
         add(&mut text, &format!("hash.{domain:?}"), &codec::hash(domain, b"abc").0);
@@ -229,6 +231,8 @@ fn the_hash_contexts_of_the_format_document_are_the_code() {
         Domain::Vote,
         Domain::Proposal,
         Domain::Address,
+        Domain::ActiveChunk,
+        Domain::ActiveNode,
     ];
     assert_eq!(contexts, domains.map(|it| it.context().to_string()));
 }

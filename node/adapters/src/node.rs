@@ -247,6 +247,7 @@ fn read_entity(it: &v1::EntityRef) -> Result<EntityKey, field::FieldError> {
                 u32::try_from(it.number).map_err(|_| field::FieldError::new("entity.number", "is too large"))?;
             EntityKey::Schedule(ScheduleVersion(version))
         }
+        Ok(v1::EntityKind::WindowPayments) => EntityKey::WindowPayments(WindowId(it.number)),
         Ok(v1::EntityKind::Unspecified) | Err(_) => {
             return Err(field::FieldError::new("entity.kind", "is not known"));
         }
@@ -272,6 +273,7 @@ mod tests {
             EntityKey::Position(ParticipantId(3)),
             EntityKey::Control,
             EntityKey::Schedule(ScheduleVersion(4)),
+            EntityKey::WindowPayments(WindowId(7)),
         ];
         let results = keys.into_iter().map(OpResult::Done).chain(Reject::ALL.iter().map(|it| OpResult::Refused(*it)));
         for result in results {

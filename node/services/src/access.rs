@@ -57,7 +57,7 @@ impl Sight {
                 self.sees(&[refund.id.0.participant]) || self.sees(&parties_of(reader, refund.payment)?)
             }
             Entity::Position(position) => self.sees(&[position.participant]),
-            Entity::Line(_) | Entity::Obligation(_) | Entity::Control(_) => false,
+            Entity::Line(_) | Entity::Obligation(_) | Entity::Control(_) | Entity::WindowPayments(_) => false,
         })
     }
 }

@@ -149,7 +149,7 @@ fn change(index: u64, entry: &EntityEntry) -> Option<v1::Change> {
         Entity::Window(it) => State::Window(to::window(it)),
         Entity::Position(it) => State::Position(to::position(it)),
         Entity::Schedule(it) => State::Schedule(to::schedule(it)),
-        Entity::Line(_) | Entity::Obligation(_) | Entity::Control(_) => return None,
+        Entity::Line(_) | Entity::Obligation(_) | Entity::Control(_) | Entity::WindowPayments(_) => return None,
     };
     let cause = match entry.cause {
         Cause::Op(id) => Some(to::id(id)),

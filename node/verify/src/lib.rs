@@ -6,15 +6,27 @@
 
 extern crate alloc;
 
+pub mod active_tree;
 pub mod certificate;
 pub mod checkpoint;
 pub mod header;
+pub mod log_proof;
 pub mod log_tree;
+pub mod merkle_proof;
 pub mod note;
+pub mod proof_error;
+mod rfc6962;
 pub mod validators;
+pub mod window_proof;
 
+pub use active_tree::{ActiveProof, check_active};
 pub use certificate::{CertificateError, CommitCertificate, CommitSignature, verify_certificate};
 pub use checkpoint::{CheckpointError, Cosignature, check_final, checkpoint_text, origin};
 pub use header::{Header, MAX_BLOCK_BATCHES};
+pub use log_proof::{check_consistency, check_inclusion};
 pub use log_tree::{LogRoot, LogTree};
+pub use merkle_proof::{check_merkle, merkle_path};
+pub use proof_error::ProofError;
+pub use rfc6962::MAX_PATH;
 pub use validators::{Address, Validator, ValidatorSet};
+pub use window_proof::{WindowAbsence, WindowMember, check_absent, check_captured};

@@ -50,6 +50,7 @@ pub const fn entity_kind(key: &EntityKey) -> v1::EntityKind {
         EntityKey::Position(_) => v1::EntityKind::Position,
         EntityKey::Control => v1::EntityKind::Control,
         EntityKey::Schedule(_) => v1::EntityKind::Schedule,
+        EntityKey::WindowPayments(_) => v1::EntityKind::WindowPayments,
     }
 }
 
@@ -57,7 +58,7 @@ pub const fn entity_kind(key: &EntityKey) -> v1::EntityKind {
 #[must_use]
 pub fn entity_ref(key: &EntityKey) -> v1::EntityRef {
     let (number, participant) = match key {
-        EntityKey::Window(window) => (window.0, 0),
+        EntityKey::Window(window) | EntityKey::WindowPayments(window) => (window.0, 0),
         EntityKey::Schedule(version) => (u64::from(version.0), 0),
         EntityKey::Obligation(participant, window) => (window.0, participant.0),
         EntityKey::Participant(participant) | EntityKey::Position(participant) => (0, participant.0),
@@ -331,6 +332,7 @@ mod tests {
             EntityKey::Obligation(ParticipantId(1), WindowId(1)),
             EntityKey::Control,
             EntityKey::Schedule(ScheduleVersion(1)),
+            EntityKey::WindowPayments(WindowId(1)),
         ];
         for key in keys {
             assert_eq!(key.to_sort_bytes().first().map(|kind| i32::from(*kind)), Some(entity_kind(&key) as i32));
