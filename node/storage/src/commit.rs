@@ -14,6 +14,7 @@ use anji_verify::{LogRoot, LogTree};
 use borsh::BorshSerialize;
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Encoded entries in log order, in one buffer.
 #[derive(Clone, Debug, Default)]
@@ -94,15 +95,22 @@ pub struct Store {
     chain: ChainId,
     tree: LogTree,
     sums: SumsKeeper,
-    /// Something was committed since the last flush.
-    dirty: bool,
+    flush_every: Duration,
+    /// Since when something may be in memory only, or the last flush begun; `None` once all is durable.
+    dirty_since: Option<Instant>,
     /// Set by a failed write: what RocksDB holds is then known only after a restart.
     failed: bool,
 }
 
 impl Store {
-    pub(crate) fn new(state: Arc<State>, chain: ChainId, tree: LogTree, sums: SumsKeeper) -> Self {
-        Self { state, chain, tree, sums, dirty: false, failed: false }
+    pub(crate) fn new(
+        state: Arc<State>,
+        chain: ChainId,
+        tree: LogTree,
+        sums: SumsKeeper,
+        flush_every: Duration,
+    ) -> Self {
+        Self { state, chain, tree, sums, flush_every, dirty_since: None, failed: false }
     }
 
     /// Writes a block's effects in one atomic batch and returns its record with the new log root. It is durable once its block is: after a
@@ -150,9 +158,12 @@ impl Store {
             self.failed = true;
             return Err(CommitError::Failed { height, path: self.state.dir.clone(), what: error.to_string() });
         }
-        self.dirty = true;
         self.tree = tree;
         self.state.set_last(record);
+        let dirty_since = *self.dirty_since.get_or_insert_with(Instant::now);
+        if dirty_since.elapsed() >= self.flush_every {
+            self.flush_families(false)?;
+        }
         Ok(record)
     }
 
@@ -205,20 +216,26 @@ impl Store {
     /// # Errors
     /// [`CommitError::Failed`]; nothing is lost, the next start replays more.
     pub fn flush(&mut self) -> Result<(), CommitError> {
-        let failed = |what: String| CommitError::Failed {
-            height: self.state.last().map_or(0, |last| last.height),
-            path: self.state.dir.clone(),
-            what,
-        };
+        self.flush_families(true)?;
+        self.sums.write_now().map_err(|error| self.not_flushed(error.to_string()))
+    }
+
+    /// Begins a flush of all column families as of now, and waits for its end if it is to be durable on return.
+    fn flush_families(&mut self, wait: bool) -> Result<(), CommitError> {
         let mut families = Vec::new();
         for family in crate::columns::ALL {
             families.push(self.state.family(family)?);
         }
         let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.state.db.flush_cfs_opt(&families, &options).map_err(|error| failed(error.to_string()))?;
-        self.dirty = false;
-        self.sums.write_now().map_err(|error| failed(error.to_string()))
+        options.set_wait(wait);
+        self.state.db.flush_cfs_opt(&families, &options).map_err(|error| self.not_flushed(error.to_string()))?;
+        self.dirty_since = (!wait).then(Instant::now);
+        Ok(())
+    }
+
+    fn not_flushed(&self, what: String) -> CommitError {
+        let height = self.state.last().map_or(0, |last| last.height);
+        CommitError::Failed { height, path: self.state.dir.clone(), what }
     }
 
     /// The log as of the last commit.
@@ -239,7 +256,7 @@ impl Drop for Store {
         if self.failed {
             return;
         }
-        let flushed = if self.dirty { self.flush() } else { Ok(()) };
+        let flushed = if self.dirty_since.is_some() { self.flush() } else { Ok(()) };
         if let Err(error) = flushed {
             tracing::warn!(%error, "the state was not flushed; the next start replays it from the block file");
         }

@@ -47,6 +47,9 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Written state that is held in memory before it is flushed; up to twice that while a flush runs.
     pub write_buffer_bytes: usize,
+    /// State that stayed in memory for so long is flushed however little it is, so that a start after a crash replays minutes of
+    /// blocks and not weeks.
+    pub flush_every: Duration,
     /// A segment of the block file ends past this size.
     pub segment_bytes: u64,
     /// What is checked at start.
@@ -60,6 +63,7 @@ impl Default for StoreOptions {
         Self {
             cache_bytes: 80 << 20,
             write_buffer_bytes: 48 << 20,
+            flush_every: Duration::from_secs(60),
             segment_bytes: 256 << 20,
             verify: Verify::Full,
             disk: Arc::new(SystemDisk),
@@ -121,7 +125,7 @@ impl Store {
         let state = Arc::new(state);
         let sums = SumsKeeper::start(Arc::clone(&state), checked)?;
         let reader = Reader::new(Arc::clone(&state), blocks.clone());
-        Ok(Opened { store: Store::new(state, chain, tree, sums), reader, blocks })
+        Ok(Opened { store: Store::new(state, chain, tree, sums, options.flush_every), reader, blocks })
     }
 
     /// Opens a data folder for looking only.

@@ -268,3 +268,17 @@ fn quick_opening_checks_the_structure_only_but_reads_are_checked() {
     let usage = opened.reader.disk_usage();
     assert!(usage.blocks_bytes > 1000 && usage.state_bytes > 1000 && usage.free_bytes.is_some(), "{usage:?}");
 }
+
+#[test]
+fn a_little_state_is_flushed_after_a_while_without_being_asked() {
+    let dir = folder();
+    let at_once = StoreOptions { flush_every: std::time::Duration::ZERO, ..options() };
+    let mut opened = Store::open(dir.path(), &genesis(1), &at_once).unwrap();
+    Filler::new().fill(&mut opened, 5, 3);
+    let flushed = || Store::open_read_only(dir.path(), &options()).unwrap().reader.executed_height().unwrap();
+    let begun = std::time::Instant::now();
+    while flushed() != Some(5) {
+        assert!(begun.elapsed().as_secs() < 30, "the state on disk is at {:?}", flushed());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
