@@ -17,7 +17,7 @@ use crate::wal::Identity;
 use anji_contracts::codec;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -91,7 +91,9 @@ impl WalFile {
     pub(crate) fn create(path: &Path, identity: Identity, height: u64) -> Result<Self, WalError> {
         let new_path = path.with_extension("new");
         let io = |source| WalError::Io { path: new_path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&new_path).map_err(io)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).read(true).write(true).mode(0o600);
+        let file = options.open(&new_path).map_err(io)?;
         let zeros = vec![0; 1 << 20];
         for at in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, at).map_err(io)?;

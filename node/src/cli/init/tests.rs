@@ -35,7 +35,7 @@ fn a_network_is_made_in_one_step_and_never_overwritten() {
         "config.toml 644",
         "data/",
         "data/consensus/",
-        "data/consensus/wal 644",
+        "data/consensus/wal 600",
         "genesis.bin 644",
         "genesis.json 644",
         "keys/",
