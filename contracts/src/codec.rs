@@ -27,6 +27,8 @@ pub enum Domain {
     Proposal,
     /// A validator's address.
     Address,
+    /// An evidence bundle: its last bytes are the hash of those before.
+    Evidence,
     /// A chunk of the bitmap of latest versions.
     ActiveChunk,
     /// An inner node of the tree over these chunks.
@@ -47,6 +49,7 @@ impl Domain {
             Self::Vote => "anji v1 consensus vote",
             Self::Proposal => "anji v1 consensus proposal",
             Self::Address => "anji v1 validator address",
+            Self::Evidence => "anji v1 evidence bundle",
             Self::ActiveChunk => "anji v1 active chunk",
             Self::ActiveNode => "anji v1 active node",
         }

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod active_tree;
+pub mod bundle;
 pub mod certificate;
 pub mod checkpoint;
 pub mod header;
