@@ -1,7 +1,7 @@
 //! Every kind of claim, as it should be and with one thing wrong.
 
 use crate::contracts::{self as rules, ACQUIRER, ISSUER, disclosure, order, pay, risk, signing_key};
-use crate::world::{Batch, Ledger};
+use crate::world::{Batch, Ledger, Voters};
 use anji_contracts::entity::{Balance, Line, Net, Payment, PaymentStatus, Position, Window, WindowStatus};
 use anji_contracts::entry::{Cause, OpResult};
 use anji_contracts::ops::{Op, OpBody};
@@ -130,6 +130,14 @@ impl Sample {
         let payments = ledger.put(Entity::WindowPayments(tree.finish()), Cause::Time);
         ledger.block();
         Self { ledger, batch, paid, caps, window, payments }
+    }
+
+    /// The same with a lone validator: quick to verify, for tests that do little else.
+    pub(crate) fn quick() -> Self {
+        let mut sample = Self::new();
+        sample.ledger.voters = Voters::new(&[4]);
+        sample.ledger.trust.validators = sample.ledger.voters.set();
+        sample
     }
 
     /// A bundle for each kind of claim.

@@ -231,7 +231,7 @@ impl Ledger {
 
     pub(crate) fn anchor(&self) -> Anchor {
         let header = self.header(self.height + 2, &self.voters.set());
-        let n = self.voters.0.len() - 1;
+        let n = (self.voters.0.len() - 1).max(1);
         let last = self.entry(*self.blocks.last().unwrap());
         Anchor {
             set_changes: List::new(self.changes.clone()).unwrap(),
