@@ -138,6 +138,7 @@ fn batch_genesis_and_hashes() {
         Domain::Address,
         Domain::ActiveChunk,
         Domain::ActiveNode,
+        Domain::Evidence,
     ];
     for domain in domains {
         add(&mut text, &format!("hash.{domain:?}"), &codec::hash(domain, b"abc").0);
@@ -233,6 +234,7 @@ fn the_hash_contexts_of_the_format_document_are_the_code() {
         Domain::Address,
         Domain::ActiveChunk,
         Domain::ActiveNode,
+        Domain::Evidence,
     ];
     assert_eq!(contexts, domains.map(|it| it.context().to_string()));
 }
