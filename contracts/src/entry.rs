@@ -90,6 +90,24 @@ pub struct BlockEntry {
     pub n_ops_total: u64,
 }
 
+/// The first fields of an entity's entry: enough to know which version it takes the place of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct EntityHead {
+    /// Which entity.
+    pub key: EntityKey,
+    /// Counts from 1 per entity.
+    pub version: u64,
+    /// Log index of the version before; [`NO_PREVIOUS`] for the first.
+    pub prev_index: u64,
+}
+
+/// Reads the first fields of an entry's bytes without the rest; `None` for entries of other kinds, and for what is no entry.
+#[must_use]
+pub fn entity_head(entry: &[u8]) -> Option<EntityHead> {
+    let (kind, mut rest) = entry.split_first()?;
+    if *kind == 1 { EntityHead::deserialize(&mut rest).ok() } else { None }
+}
+
 /// The answer to one operation. Its leaf in `receipts_root` is over these bytes.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct Receipt {

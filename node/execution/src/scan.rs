@@ -7,6 +7,7 @@ use anji_contracts::types::Hash32;
 use anji_contracts::{EntityKey, codec};
 use anji_storage::columns::{DUE, OPS, RECEIPTS, ROOTS};
 use anji_storage::{BatchReceipts, ReadError, Reader};
+use anji_verify::active_tree::{ActiveTree, BlockLinks, CHUNK_BITS, Chunk, n_chunks, put_bit};
 use anji_verify::log_tree::leaf_hash;
 use anji_verify::{LogRoot, LogTree};
 use std::collections::BTreeSet;
@@ -79,6 +80,10 @@ struct LogWalk {
     blocks: Findings,
     receipts: Findings,
     versions: Findings,
+    active: ActiveTree,
+    active_roots: Findings,
+    /// Of the block under way.
+    links: BlockLinks,
     n_entity_entries: u64,
     n_first_versions: u64,
     n_batches: u64,
@@ -106,7 +111,7 @@ pub fn scan_invariants(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> R
         }
         Ok(true)
     })?;
-    let LogWalk { tree, tiles, mut blocks, receipts, versions, .. } = walk;
+    let LogWalk { tree, tiles, mut blocks, receipts, versions, active, active_roots, .. } = walk;
     let mut root = Findings::default();
     root.expect(tree.root() == last.log, || {
         format!("the entries give {} entries with root {}", tree.size(), tree.root().root)
@@ -123,7 +128,9 @@ pub fn scan_invariants(reader: &Reader, progress: &mut dyn FnMut(u64, u64)) -> R
         receipts.into_check("receipts", format!("{n_batches} receipt roots")),
         versions.into_check("versions", format!("{} versions", walk.n_entity_entries)),
     ];
-    let entities = check_entities(reader, walk.n_entity_entries, walk.n_first_versions, &mut checks)?;
+    let n_active = active.chunks().iter().flatten().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+    checks.push(active_roots.into_check("active roots", format!("{n_blocks} roots, {n_active} active entries now")));
+    let entities = check_entities(reader, &active, walk.n_entity_entries, walk.n_first_versions, &mut checks)?;
     check_ops(reader, &mut checks)?;
     progress(last.log.size, last.log.size);
     Ok(Report { height: last.height, log: last.log, n_entities: entities.0, n_payments: entities.1, checks })
@@ -143,7 +150,7 @@ impl LogWalk {
         match codec::decode::<Entry>(bytes) {
             Ok(Entry::Entity(entry)) => self.visit_entity(index, &entry),
             Ok(Entry::Batch(entry)) => self.visit_batch(reader, &entry)?,
-            Ok(Entry::Block(entry)) => self.visit_block(reader, &entry)?,
+            Ok(Entry::Block(entry)) => self.visit_block(reader, index, &entry)?,
             Err(reject) => self.versions.expect(false, || format!("entry {index} cannot be decoded: {reject}")),
         }
         Ok(())
@@ -151,6 +158,7 @@ impl LogWalk {
 
     fn visit_entity(&mut self, index: u64, entry: &EntityEntry) {
         self.n_entity_entries += 1;
+        self.links.add(index, entry.prev_index);
         let is_first = entry.version == 1;
         self.n_first_versions += u64::from(is_first);
         let link = if is_first { entry.prev_index == NO_PREVIOUS } else { entry.prev_index < index };
@@ -177,8 +185,13 @@ impl LogWalk {
         Ok(())
     }
 
-    fn visit_block(&mut self, reader: &Reader, entry: &BlockEntry) -> Result<(), ReadError> {
+    fn visit_block(&mut self, reader: &Reader, index: u64, entry: &BlockEntry) -> Result<(), ReadError> {
         let height = entry.height;
+        let (set, cleared) = std::mem::replace(&mut self.links, BlockLinks::new(index + 1)).finish();
+        let applied = self.active.apply(index, set, cleared, &mut |_, _, _| {});
+        self.active_roots.expect(applied.is_ok() && self.active.root() == entry.active_root, || {
+            format!("the active root of block {height} is not that of the entries before it")
+        });
         self.blocks
             .expect(height == self.n_blocks, || format!("block {height} stands where {} is next", self.n_blocks));
         self.n_blocks += 1;
@@ -198,6 +211,7 @@ impl LogWalk {
 /// Walks the active entities: indexes and sums. Returns (entities, payments).
 fn check_entities(
     reader: &Reader,
+    active: &ActiveTree,
     n_versions: u64,
     n_first_versions: u64,
     checks: &mut Vec<Check>,
@@ -205,6 +219,7 @@ fn check_entities(
     let mut latest = Findings::default();
     let (mut n_entities, mut n_payments, mut version_sum) = (0u64, 0u64, 0u64);
     let mut due = BTreeSet::new();
+    let mut bitmap = Bitmap::new(active.size());
     let mut scan = Scan::new(load_schedules(reader)?);
     let mut after: Option<EntityKey> = None;
     loop {
@@ -215,6 +230,7 @@ fn check_entities(
         for ((key, row), known) in page.iter().zip(reader.entities(&keys)?) {
             n_entities += 1;
             version_sum += row.version;
+            bitmap.put(row.index);
             let Some(known) = known else {
                 latest.expect(false, || format!("{key:?} is in the index, but not in the log"));
                 continue;
@@ -228,6 +244,7 @@ fn check_entities(
     latest.expect(n_entities == n_first_versions && version_sum == n_versions, || {
         format!("{n_entities} entities with {version_sum} versions, the log has {n_first_versions} with {n_versions}")
     });
+    latest.expect(bitmap.0 == active.chunks(), || "the bitmap of latest versions is not what the index says".into());
     checks.push(latest.into_check("latest", format!("{n_entities} entities, {n_payments} payments")));
 
     let mut index = Findings::default();
@@ -257,6 +274,20 @@ fn check_entities(
     }
     checks.push(sums.into_check("sums", "lines, holds, windows, nets, refunds, fee legs and totals add up".into()));
     Ok((n_entities, n_payments))
+}
+
+/// The bitmap as the index of latest versions gives it.
+struct Bitmap(Vec<Chunk>);
+
+impl Bitmap {
+    fn new(size: u64) -> Self {
+        Self(vec![[0; 256]; usize::try_from(n_chunks(size)).unwrap_or(0)])
+    }
+
+    fn put(&mut self, index: u64) {
+        let chunk = usize::try_from(index / CHUNK_BITS).ok().and_then(|place| self.0.get_mut(place));
+        chunk.into_iter().for_each(|chunk| put_bit(chunk, index, true));
+    }
 }
 
 fn load_schedules(reader: &Reader) -> Result<Vec<FeeSchedule>, ReadError> {

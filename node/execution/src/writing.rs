@@ -1,12 +1,12 @@
 //! A block's effects as entries, in log order: what ledger time changed, then per batch its changes and the batch entry, then the hot
-//! entities, then the block entry. The order is part of the format: every node must append the same bytes.
+//! entities; the store adds the block entry. The order is part of the format: every node must append the same bytes.
 
 use crate::cache::is_worth_keeping;
 use crate::view::View;
 use anji_contracts::block::{BlockEffects, Write};
 use anji_contracts::codec;
 use anji_contracts::entity::{Entity, EntityKey};
-use anji_contracts::entry::{BatchEntry, BlockEntry, Cause, EntityEntry, Entry, NO_PREVIOUS};
+use anji_contracts::entry::{BatchEntry, Cause, EntityEntry, Entry, NO_PREVIOUS};
 use anji_contracts::types::Hash32;
 use anji_contracts::{CheckedBatch, Receipt};
 use anji_storage::{BatchReceipts, BlockCommit, BlockRecord, Latest, OpRow, ReadError};
@@ -21,7 +21,6 @@ pub(crate) struct Writing<'v> {
     commit: BlockCommit,
     next_index: u64,
     next_batch_seq: u64,
-    n_ops_before: u64,
     /// Where the newest version of every entity is that the block changed.
     changed: HashMap<EntityKey, Latest, RandomState>,
     /// What the view should know of it, in log order.
@@ -36,6 +35,7 @@ impl<'v> Writing<'v> {
         commit.time_ms = this.time_ms;
         commit.entries.clear();
         commit.latest.clear();
+        commit.superseded.clear();
         commit.ops.clear();
         commit.batches.clear();
         commit.due_removed.clear();
@@ -46,7 +46,6 @@ impl<'v> Writing<'v> {
             commit,
             next_index: last.log.size,
             next_batch_seq: last.n_batches_total,
-            n_ops_before: last.n_ops_total,
             changed: HashMap::default(),
             states: Vec::new(),
         }
@@ -67,14 +66,6 @@ impl<'v> Writing<'v> {
         self.put_writes(effects.hot)?;
         self.commit.due_removed = effects.due_removed;
         self.commit.due_added = effects.due_added;
-        self.put_entry(&Entry::Block(BlockEntry {
-            height: self.commit.height,
-            header_hash: self.commit.header_hash,
-            time_ms: self.commit.time_ms,
-            active_root: Hash32::ZERO,
-            n_batches_total: self.next_batch_seq,
-            n_ops_total: self.n_ops_before + self.commit.n_ops,
-        }));
         Ok(self.commit.batches.clone())
     }
 
@@ -88,7 +79,11 @@ impl<'v> Writing<'v> {
             let before = match self.changed.get(&key) {
                 Some(latest) => Some(*latest),
                 None if is_creation(&key, &cause) => None,
-                None => self.view.latest(&key)?,
+                None => {
+                    let before = self.view.latest(&key)?;
+                    self.commit.superseded.extend(before.map(|before| before.index));
+                    before
+                }
             };
             let version = before.map_or(1, |before| before.version + 1);
             let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);

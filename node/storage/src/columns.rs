@@ -10,7 +10,8 @@
 //! | `due` | due time u64, entity key's sort bytes | nothing |
 //! | `tiles` | level u8, index u64 | 256 hashes of 32 bytes |
 //! | `roots` | height u64 | borsh of [`BlockRecord`] |
-//! | `meta` | `chain`, `executed` | chain id 32; height u64 |
+//! | `active` | chunk u64 | 256 bytes of the active bitmap as of the height in `meta` |
+//! | `meta` | `chain`, `executed`, `active` | chain id 32; height u64; height u64 |
 //!
 //! A result: tag u8 (0 refused, 1 payment, 2 mandate, 3 refund named by the operation's own id, 4 any other entity; +128 if the receipt is
 //! that of an earlier block), then for 0 the code u16, for 4 varint length and the entity key's sort bytes, for +128 varint height and time.
@@ -36,13 +37,16 @@ pub const DUE: &str = "due";
 pub const TILES: &str = "tiles";
 /// Executed blocks by height.
 pub const ROOTS: &str = "roots";
-/// Chain and height.
+/// The bitmap of latest versions.
+pub const ACTIVE: &str = "active";
+/// Chain and heights.
 pub const META: &str = "meta";
 /// All of them, in the order of the table above.
-pub const ALL: [&str; 8] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, META];
+pub const ALL: [&str; 9] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, ACTIVE, META];
 
 pub(crate) const META_CHAIN: &[u8] = b"chain";
 pub(crate) const META_EXECUTED: &[u8] = b"executed";
+pub(crate) const META_ACTIVE: &[u8] = b"active";
 
 /// Where the latest version of an entity is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

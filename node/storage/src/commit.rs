@@ -1,12 +1,14 @@
 //! Writing one executed block: entries, indexes, tiles and the new height in one atomic batch.
 
+use crate::active::SAVE_EVERY;
 use crate::columns::{
-    BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, META, META_CHAIN, META_EXECUTED, OPS, OpRow, RECEIPTS,
-    ROOTS, TILES, due_key, op_key, tile_key,
+    ACTIVE, BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, META, META_ACTIVE, META_CHAIN, META_EXECUTED,
+    OPS, OpRow, RECEIPTS, ROOTS, TILES, due_key, op_key, tile_key,
 };
 use crate::error::CommitError;
 use crate::state::State;
 use crate::sums::SumsKeeper;
+use anji_contracts::entry::{BlockEntry, Entry};
 use anji_contracts::types::{ChainId, Hash32, ScopedId};
 use anji_contracts::{EntityKey, codec};
 use anji_verify::log_tree::leaf_hash;
@@ -72,10 +74,12 @@ pub struct BlockCommit {
     pub header_hash: Hash32,
     /// Its ledger time.
     pub time_ms: u64,
-    /// The new entries; the first one's index is the log's size.
+    /// The new entries but the block entry, which the store makes; the first one's index is the log's size.
     pub entries: EntryBuffer,
     /// The entities that changed, each once, with the index and version of its newest entry.
     pub latest: Vec<(EntityKey, Latest)>,
+    /// Log indexes of the entries that were the newest of these entities before the block.
+    pub superseded: Vec<u64>,
     /// Operations that consumed their ids.
     pub ops: Vec<(ScopedId, OpRow)>,
     /// Receipts of the block's batches; sequence numbers go on from the state's.
@@ -93,7 +97,9 @@ pub struct BlockCommit {
 pub struct Store {
     state: Arc<State>,
     chain: ChainId,
-    tree: LogTree,
+    tree: Arc<LogTree>,
+    /// Chunks of the bitmap that changed since its rows were written.
+    unsaved: Vec<usize>,
     sums: SumsKeeper,
     flush_every: Duration,
     /// Since when something may be in memory only, or the last flush begun; `None` once all is durable.
@@ -106,11 +112,12 @@ impl Store {
     pub(crate) fn new(
         state: Arc<State>,
         chain: ChainId,
-        tree: LogTree,
+        tree: Arc<LogTree>,
+        unsaved: Vec<usize>,
         sums: SumsKeeper,
         flush_every: Duration,
     ) -> Self {
-        Self { state, chain, tree, sums, flush_every, dirty_since: None, failed: false }
+        Self { state, chain, tree, unsaved, sums, flush_every, dirty_since: None, failed: false }
     }
 
     /// Writes a block's effects in one atomic batch and returns its record with the new log root. It is durable once its block is: after a
@@ -135,17 +142,28 @@ impl Store {
                 return Err(out_of_turn(format!("batch {} stands where {seq} is next", batch.seq)));
             }
         }
+        // From here on memory goes ahead of the disk; should anything fail, this store takes nothing more.
+        self.failed = true;
         let mut write = WriteBatch::with_capacity_bytes(write_size(block));
-        let mut tree = self.tree.clone();
-        self.put_entries(&mut write, &mut tree, block)?;
+        let active_root = self.put_active(&mut write, block)?;
+        let entry = BlockEntry {
+            height,
+            header_hash: block.header_hash,
+            time_ms: block.time_ms,
+            active_root,
+            n_batches_total: n_batches + block.batches.len() as u64,
+            n_ops_total: n_ops + block.n_ops,
+        };
+        let mut tree = LogTree::clone(&self.tree);
+        self.put_entries(&mut write, &mut tree, block, &codec::encode(&Entry::Block(entry.clone())))?;
         self.put_indexes(&mut write, block)?;
         let record = BlockRecord {
             height,
             header_hash: block.header_hash,
             time_ms: block.time_ms,
             log: tree.root(),
-            n_batches_total: n_batches + block.batches.len() as u64,
-            n_ops_total: n_ops + block.n_ops,
+            n_batches_total: entry.n_batches_total,
+            n_ops_total: entry.n_ops_total,
         };
         write.put_cf(self.state.family(ROOTS)?, height.to_be_bytes(), codec::encode(&record));
         write.put_cf(self.state.family(META)?, META_EXECUTED, height.to_be_bytes());
@@ -155,11 +173,11 @@ impl Store {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         if let Err(error) = self.state.db.write_opt(write, &options) {
-            self.failed = true;
             return Err(CommitError::Failed { height, path: self.state.dir.clone(), what: error.to_string() });
         }
-        self.tree = tree;
-        self.state.set_last(record);
+        self.failed = false;
+        self.tree = Arc::new(tree);
+        self.state.set_last(record, Arc::clone(&self.tree));
         let dirty_since = *self.dirty_since.get_or_insert_with(Instant::now);
         if dirty_since.elapsed() >= self.flush_every {
             self.flush_families(false)?;
@@ -167,10 +185,40 @@ impl Store {
         Ok(record)
     }
 
-    fn put_entries(&self, write: &mut WriteBatch, tree: &mut LogTree, block: &BlockCommit) -> Result<(), CommitError> {
+    /// Takes the block into the bitmap and returns its new root; every so often the changed rows are written.
+    fn put_active(&mut self, write: &mut WriteBatch, block: &BlockCommit) -> Result<Hash32, CommitError> {
+        let height = block.height;
+        let block_index = self.tree.size() + block.entries.len() as u64;
+        let newest = block.latest.iter().map(|(_, latest)| latest.index);
+        let mut active = self.state.active_mut();
+        let (root, changed) = active
+            .apply(height, block_index, newest, block.superseded.clone())
+            .map_err(|wrong| CommitError::OutOfTurn { height, what: wrong.to_string() })?;
+        self.unsaved.extend(changed);
+        if height.is_multiple_of(SAVE_EVERY) {
+            let rows = self.state.family(ACTIVE)?;
+            self.unsaved.sort_unstable();
+            self.unsaved.dedup();
+            for position in self.unsaved.drain(..) {
+                if let Some(chunk) = active.chunk(position) {
+                    write.put_cf(rows, (position as u64).to_be_bytes(), chunk);
+                }
+            }
+            write.put_cf(self.state.family(META)?, META_ACTIVE, height.to_be_bytes());
+        }
+        Ok(root)
+    }
+
+    fn put_entries(
+        &self,
+        write: &mut WriteBatch,
+        tree: &mut LogTree,
+        block: &BlockCommit,
+        block_entry: &[u8],
+    ) -> Result<(), CommitError> {
         let entries = self.state.family(ENTRIES)?;
         let tiles = self.state.family(TILES)?;
-        for (index, entry) in (tree.size()..).zip(block.entries.iter()) {
+        for (index, entry) in (tree.size()..).zip(block.entries.iter().chain([block_entry])) {
             write.put_cf(entries, index.to_be_bytes(), entry);
             tree.append(leaf_hash(entry), &mut |tile| {
                 let mut bytes = Vec::with_capacity(tile.hashes.len() * 32);

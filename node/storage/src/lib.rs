@@ -6,17 +6,20 @@
 //! Read [`blocks`] for the file format, [`columns`] for the state's, [`open`] for what start-up checks.
 #![deny(missing_docs)]
 
+mod active;
 pub mod blocks;
 pub mod columns;
 mod commit;
 pub mod error;
 mod folder;
 pub mod open;
+mod proofs;
 mod reader;
 mod state;
 mod sums;
 mod tiles;
 
+pub use active::{ActiveAt, PROVABLE_BLOCKS};
 pub use blocks::disk::{Disk, SystemDisk};
 pub use blocks::{Block, BlockFile, Proposal};
 pub use columns::{BatchReceipts, BlockRecord, Latest, OpRow};
@@ -27,5 +30,5 @@ pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 
 /// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.
 ///
-/// History: 1, the founding format.
-pub const FORMAT_VERSION: u32 = 1;
+/// History: 1, the founding format; 2, the bitmap of latest versions.
+pub const FORMAT_VERSION: u32 = 2;

@@ -1,10 +1,11 @@
 //! Opening a data folder: what is checked before a node may start on it.
 //!
 //! In this order: no other process holds it (`LOCK`); format and chain (`STORE`); every record of the block file; the digests of
-//! RocksDB's files; that the state is of this chain, not ahead of the block file, of the same blocks, and that its log has the root it
-//! says. Without a `state` folder an empty one is made and execution fills it from the block file.
+//! RocksDB's files; that the state is of this chain, not ahead of the block file, of the same blocks, and that its log and its bitmap of
+//! latest versions have the roots it says. Without a `state` folder an empty one is made and execution fills it from the block file.
 
 use crate::FORMAT_VERSION;
+use crate::active::load_active;
 use crate::blocks::BlockFile;
 use crate::blocks::disk::{Disk, SystemDisk};
 use crate::blocks::open::BlockOptions;
@@ -121,11 +122,11 @@ impl Store {
         }
         let blocks = BlockFile::open(&blocks_dir, &block_options(chain, options, Some(Arc::clone(&lock))))?;
         let (state, checked) = open_state(&state_dir, options, &lock)?;
-        let tree = check_state(&state, &blocks, chain, options.verify)?;
+        let Checkpoint { tree, unsaved } = check_state(&state, &blocks, chain, options.verify)?;
         let state = Arc::new(state);
         let sums = SumsKeeper::start(Arc::clone(&state), checked)?;
         let reader = Reader::new(Arc::clone(&state), blocks.clone());
-        Ok(Opened { store: Store::new(state, chain, tree, sums, options.flush_every), reader, blocks })
+        Ok(Opened { store: Store::new(state, chain, tree, unsaved, sums, options.flush_every), reader, blocks })
     }
 
     /// Opens a data folder for looking only.
@@ -226,8 +227,15 @@ fn as_open(dir: &Path, error: &ReadError) -> OpenError {
     open_error(dir, error.to_string())
 }
 
-/// Whether the state is whole and belongs to the blocks; returns its log tree and notes the last block.
-fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify) -> Result<LogTree, OpenError> {
+/// Where the writer goes on.
+struct Checkpoint {
+    tree: Arc<LogTree>,
+    /// Chunks of the bitmap that changed since its rows were written.
+    unsaved: Vec<usize>,
+}
+
+/// Whether the state is whole and belongs to the blocks; notes the last block, its log tree and its bitmap.
+fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify) -> Result<Checkpoint, OpenError> {
     let dir = &state.dir;
     let inconsistent = |what: String| OpenError::Inconsistent { path: dir.clone(), what, way_out: REBUILD };
     let read = |error: ReadError| as_open(dir, &error);
@@ -244,7 +252,7 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
             return Err(inconsistent("there are entries, but no executed height".into()));
         }
         tracing::info!(decided = blocks.decided_height(), "the state is empty and is built from the block file");
-        return Ok(LogTree::new());
+        return Ok(Checkpoint { tree: Arc::default(), unsaved: Vec::new() });
     };
     let executed = executed.as_ref().try_into().map(u64::from_be_bytes);
     let executed = executed.map_err(|_| inconsistent("the executed height cannot be decoded".into()))?;
@@ -276,7 +284,8 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
             return Err(inconsistent(what));
         }
     }
-    let tree = load_tree(state, &record.log).map_err(read)?;
+    let tree = Arc::new(load_tree(state, &record.log).map_err(read)?);
+    let active = load_active(state, &record).map_err(read)?;
     if verify == Verify::Full {
         let n_entries = if record.log.size <= REHASH_WHOLE { record.log.size } else { REHASH_NEWEST };
         let mut told = Instant::now();
@@ -288,9 +297,10 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
         };
         check_entries(state, record.log.size, n_entries, progress).map_err(read)?;
     }
-    state.set_last(record);
+    *state.active_mut() = active.history;
+    state.set_last(record, Arc::clone(&tree));
     tracing::info!(height = executed, entries = record.log.size, root = %record.log.root, "state open");
-    Ok(tree)
+    Ok(Checkpoint { tree, unsaved: active.unsaved })
 }
 
 /// The state must be that of the blocks in the block file.

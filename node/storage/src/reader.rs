@@ -53,7 +53,7 @@ pub struct DiskUsage {
 /// Every call: [`ReadError`] when the disk refuses or what is stored cannot be what was written.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     blocks: BlockFile,
 }
 

@@ -3,23 +3,27 @@
 //! Its own log is off: the block file is the log. `atomic_flush` makes all column families reach the disk as of one moment between two
 //! blocks, so after a crash the state is that of some executed block, never a part of one. Checksums are verified on every read.
 
+use crate::active::ActiveHistory;
 use crate::columns::{self, ALL, BlockRecord};
 use crate::error::{OpenError, ReadError};
 use crate::folder::{FolderLock, REBUILD};
 use crate::open::StoreOptions;
+use anji_verify::LogTree;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBPinnableSlice, IteratorMode, LogLevel, Options, ReadOptions,
 };
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The open state, shared by the writer and all readers.
 pub(crate) struct State {
     pub(crate) db: DB,
     pub(crate) dir: PathBuf,
-    /// The last executed block.
-    last: RwLock<Option<BlockRecord>>,
+    /// The last executed block with the right edge of the log after it.
+    last: RwLock<(Option<BlockRecord>, Arc<LogTree>)>,
+    /// The bitmap of latest versions; ahead of `last` while a commit is under way.
+    active: RwLock<ActiveHistory>,
     pub(crate) _lock: Option<Arc<FolderLock>>,
 }
 
@@ -108,7 +112,13 @@ impl State {
             DB::open_cf_descriptors_read_only(&looking, dir, families(), false)
         };
         let db = db.map_err(|error| open_error(dir, error.to_string()))?;
-        Ok(Self { db, dir: dir.to_path_buf(), last: RwLock::new(None), _lock: lock })
+        Ok(Self {
+            db,
+            dir: dir.to_path_buf(),
+            last: RwLock::default(),
+            active: RwLock::new(ActiveHistory::new()),
+            _lock: lock,
+        })
     }
 
     /// The column family of that name.
@@ -120,11 +130,24 @@ impl State {
     }
 
     pub(crate) fn last(&self) -> Option<BlockRecord> {
-        *self.last.read().unwrap_or_else(PoisonError::into_inner)
+        self.last.read().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub(crate) fn set_last(&self, record: BlockRecord) {
-        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    /// The right edge of the log after the last executed block.
+    pub(crate) fn log_tree(&self) -> Arc<LogTree> {
+        Arc::clone(&self.last.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    pub(crate) fn set_last(&self, record: BlockRecord, tree: Arc<LogTree>) {
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = (Some(record), tree);
+    }
+
+    pub(crate) fn active(&self) -> RwLockReadGuard<'_, ActiveHistory> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn active_mut(&self) -> RwLockWriteGuard<'_, ActiveHistory> {
+        self.active.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, ReadError> {

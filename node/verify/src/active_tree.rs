@@ -8,6 +8,7 @@
 use crate::proof_error::ProofError;
 use alloc::vec::Vec;
 use anji_contracts::codec::Domain;
+use anji_contracts::entry::NO_PREVIOUS;
 use anji_contracts::types::Hash32;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -154,6 +155,42 @@ pub fn check_active(proof: &ActiveProof, index: u64, block_index: u64, root: &Ha
         place >>= 1;
     }
     if found == *root { Ok(bit_of(&proof.chunk, index)) } else { Err(ProofError::WrongRoot) }
+}
+
+/// What the entries of one block do to the bitmap, collected from their links to the versions before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BlockLinks {
+    start: u64,
+    set: Vec<u64>,
+    replaced: Vec<u64>,
+    cleared: Vec<u64>,
+}
+
+impl BlockLinks {
+    /// A block whose first entry stands at `start`.
+    #[must_use]
+    pub fn new(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Takes an entity's entry in, in log order; `prev_index` is as in the entry.
+    pub fn add(&mut self, index: u64, prev_index: u64) {
+        self.set.push(index);
+        match prev_index {
+            NO_PREVIOUS => {}
+            within if within >= self.start => self.replaced.push(within),
+            before => self.cleared.push(before),
+        }
+    }
+
+    /// What becomes the latest of its entity, and what ceases to be: the arguments of [`ActiveTree::apply`].
+    #[must_use]
+    pub fn finish(mut self) -> (Vec<u64>, Vec<u64>) {
+        self.replaced.sort_unstable();
+        self.set.retain(|index| self.replaced.binary_search(index).is_err());
+        self.cleared.sort_unstable();
+        (self.set, self.cleared)
+    }
 }
 
 /// A bit was to change that cannot: the block does not follow from the state.

@@ -107,6 +107,12 @@ impl LogTree {
         self.size
     }
 
+    /// The hashes of a level's tile that is not full yet; empty for a level without one.
+    #[must_use]
+    pub fn partial_tile(&self, level: u8) -> &[Hash32] {
+        self.edge.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+
     /// Appends the hash of the next entry; tiles that became full are handed to `on_full`.
     pub fn append(&mut self, leaf: Hash32, on_full: &mut impl FnMut(FullTile)) {
         let index = self.size;

@@ -237,5 +237,8 @@ fn the_scan_sees_what_was_changed_behind_the_ledgers_back() {
     assert_eq!(report.height, 40);
     assert_eq!(report.n_entities as usize, chain.world.view.entities.len());
     let names: Vec<_> = report.checks.iter().map(|check| check.name).collect();
-    assert_eq!(names, ["log root", "tiles", "blocks", "receipts", "versions", "latest", "due", "sums", "operations"]);
+    assert_eq!(
+        names,
+        ["log root", "tiles", "blocks", "receipts", "versions", "active roots", "latest", "due", "sums", "operations"]
+    );
 }

@@ -51,7 +51,7 @@ fn another_format_is_refused() {
     let sum = crc32c::crc32c(body.as_bytes());
     fs::write(dir.path().join("STORE"), format!("{body}crc32c {sum:08x}\n")).unwrap();
     let error = refused(dir.path());
-    assert!(error.contains("storage format 77, this program writes format 1"), "{error}");
+    assert!(error.contains(&format!("storage format 77, this program writes format {FORMAT_VERSION}")), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod blocks;
 mod disk;
 mod folder;
+mod proofs;
 mod snapshot;
 mod state;
 mod support;

@@ -1,7 +1,7 @@
 //! Small chains: headers and certificates that fit together, states with every kind of row.
 
 use anji_contracts::entity::{Entity, EntityKey, Line, Obligation, Payment, PaymentStatus, Position};
-use anji_contracts::entry::{BlockEntry, Cause, EntityEntry, Entry, NO_PREVIOUS, OpResult, Receipt};
+use anji_contracts::entry::{Cause, EntityEntry, Entry, NO_PREVIOUS, OpResult, Receipt};
 use anji_contracts::genesis::Params;
 use anji_contracts::ops::Order;
 use anji_contracts::types::*;
@@ -136,22 +136,24 @@ pub(crate) struct Filler {
     pub(crate) latest: BTreeMap<EntityKey, (Latest, Entity)>,
     pub(crate) next_index: u64,
     pub(crate) next_seq: u64,
-    n_ops: u64,
 }
 
 impl Filler {
     pub(crate) fn new() -> Self {
-        Self { latest: BTreeMap::new(), next_index: 0, next_seq: 0, n_ops: 0 }
+        Self { latest: BTreeMap::new(), next_index: 0, next_seq: 0 }
     }
 
     fn write(&mut self, commit: &mut BlockCommit, state: Entity) {
         let key = state.key();
         let before = self.latest.get(&key).map(|(latest, _)| *latest);
+        commit.superseded.extend(before.map(|before| before.index));
         let version = before.map_or(1, |before| before.version + 1);
         let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);
         let entry = EntityEntry { key, version, prev_index, state: state.clone(), cause: Cause::Block };
         commit.entries.push(&Entry::Entity(entry));
-        self.latest.insert(key, (Latest { index: self.next_index, version }, state));
+        let latest = Latest { index: self.next_index, version };
+        commit.latest.push((key, latest));
+        self.latest.insert(key, (latest, state));
         self.next_index += 1;
     }
 
@@ -183,23 +185,15 @@ impl Filler {
         let mandate = MandateId(ScopedId { participant, op_id: OpId(7) });
         self.write(&mut commit, Entity::Line(Line { mandate, ..Line::default() }));
         commit.n_ops = n_payments;
-        self.n_ops += n_payments;
         if height > 0 {
             let batch_hash = Hash32([height as u8; 32]);
             let seq = self.next_seq;
             commit.batches.push(Arc::new(BatchReceipts { seq, height, time_ms, participant, batch_hash, receipts }));
             self.next_seq += 1;
         }
-        commit.entries.push(&Entry::Block(BlockEntry {
-            height,
-            header_hash,
-            time_ms,
-            active_root: Hash32::ZERO,
-            n_batches_total: self.next_seq,
-            n_ops_total: self.n_ops,
-        }));
+        // The block entry.
         self.next_index += 1;
-        commit.latest = self.latest.iter().map(|(key, (latest, _))| (*key, *latest)).collect();
+        commit.latest.sort_unstable_by_key(|(key, _)| *key);
         let record = opened.store.commit(&commit).unwrap();
         assert_eq!(record.log.size, self.next_index);
     }
