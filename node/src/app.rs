@@ -6,6 +6,7 @@
 use crate::config::{NodeConfig, VerifyMode, parse_hex32, split_address};
 use crate::metrics::{Health, HealthSource, Page};
 use crate::ports::LatestKeys;
+use crate::process::Threads;
 use crate::view::{Parts, View};
 use crate::{genesis, metrics, node_callers, process};
 use anji_adapters::keys::{PrivateKey, Purpose};
@@ -63,7 +64,13 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let monitoring = metrics::bind(config.metrics.listen).await?;
     let monitored = tokio::spawn(metrics::serve(monitoring, page.clone(), stop.clone()));
     announce(&config, &genesis, voter.as_ref(), &network_key);
+    if config.benchmark.bare {
+        tracing::warn!(
+            "`benchmark.bare = true`: this node orders blocks and executes nothing; it is good for measuring only"
+        );
+    }
 
+    let threads = Threads::start()?;
     let mut registry = Registry::default();
     let opening = open_ledger(&config, &genesis, ExecutionMetrics::register(&mut registry));
     let Ledger { blocks, reader, execution } = tokio::select! {
@@ -73,7 +80,9 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     };
 
     let network_config = network_config(&config, &genesis, &network_key)?;
-    let (network, events) = Network::start(network_config, &mut registry)
+    let (network, events) = threads
+        .network
+        .inside(Network::start(network_config, &mut registry))
         .await
         .context("the peers' port cannot be opened (`network.listen`)")?;
     let Events { consensus: consensus_frames, batches, control, requests, peers } = events;
@@ -94,7 +103,8 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     };
     let consensus_config = consensus_config(&config, &genesis, &validators, voter.as_ref())?;
     let executed = execution.subscribe();
-    let consensus = Consensus::start(consensus_config, neighbours, &mut registry).await.map_err(stopped)?;
+    let starting = Consensus::start(consensus_config, neighbours, &mut registry);
+    let consensus = threads.order.inside(starting).await.map_err(stopped)?;
     let feed = Feed::new(reader.clone())?;
     let n_alarms = Arc::new(AtomicU64::new(0));
     let view = Arc::new(View::new(Parts {
@@ -124,7 +134,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
         let view = view.clone();
         Arc::new(move || Health { reasons: view.troubles(), details: view.details() })
     };
-    page.fill(Arc::new(registry), health, anji_consensus::engine_metrics);
+    page.fill(Arc::new(registry), health, more_metrics);
     let spreading = tokio::spawn(async move { mempool.run(batches).await });
     let feeding = tokio::spawn(feed_services(feed, executed, n_alarms));
 
@@ -135,6 +145,11 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     feeding.abort();
     process::finish("monitoring", monitored).await;
     result
+}
+
+/// What is counted outside the registry.
+fn more_metrics() -> String {
+    anji_consensus::engine_metrics() + &anji_meter::text()
 }
 
 struct Running {
@@ -228,6 +243,7 @@ async fn open_ledger(config: &NodeConfig, genesis: &Genesis, metrics: ExecutionM
     let execution = ExecutionOptions {
         cached_entities: config.execution.cached_entities as usize,
         cached_ops: config.execution.cached_ops as usize,
+        bare: config.benchmark.bare,
     };
     let (dir, genesis) = (config.data_dir.clone(), genesis.clone());
     let opened = tokio::task::spawn_blocking(move || -> Result<Ledger> {

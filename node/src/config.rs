@@ -40,6 +40,8 @@ settings! {
             storage: StorageConfig,
             /// Running decided blocks.
             execution: ExecutionConfig,
+            /// Only for measuring; never in a network that anybody relies on.
+            benchmark: BenchmarkConfig,
         }
         lists {
             /// The other nodes of the network, one `[[peers]]` each. A node that is not listed here is refused at the handshake.
@@ -153,6 +155,15 @@ settings! {
         cached_entities: u32 = 100_000,
         /// Operation ids of the newest blocks kept in memory, at most twice this many.
         cached_ops: u32 = 500_000,
+    } }
+}
+
+settings! {
+    /// What a benchmark compares with.
+    pub(crate) struct BenchmarkConfig { values {
+        /// Blocks are ordered, spread and synced as ever, and not executed: receipts are empty, the log stays that of genesis. All nodes of the
+        /// network must agree on it: a node that executes stops at the first block of one that does not.
+        bare: bool = false,
     } }
 }
 

@@ -142,7 +142,8 @@ impl Mempool {
         let task = tokio::task::spawn_blocking(move || {
             let _permits = (place, judge);
             let started = Instant::now();
-            let result = this.judge(&bytes, origin).and_then(|judged| this.keep(judged, origin));
+            let judge = || this.judge(&bytes, origin).and_then(|judged| this.keep(judged, origin));
+            let result = anji_meter::measure(anji_meter::Stage::Verify, judge);
             this.shared.metrics.judging_seconds.observe(started.elapsed().as_secs_f64());
             result
         });

@@ -98,11 +98,11 @@ async fn load(core: &Core, feed: &Feed, seq: u64) -> Result<Vec<Arc<BatchReceipt
 
 /// A batch's receipts as they are sent.
 pub(crate) fn receipt_batch(batch: &BatchReceipts) -> v1::ReceiptBatch {
-    v1::ReceiptBatch {
+    anji_meter::measure(anji_meter::Stage::Reply, || v1::ReceiptBatch {
         seq: batch.seq,
         height: batch.height,
         participant: batch.participant.0,
         batch_hash: batch.batch_hash.0.to_vec(),
         receipts: batch.receipts.iter().map(anji_wire::ledger::receipt).collect(),
-    }
+    })
 }

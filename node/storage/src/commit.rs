@@ -11,6 +11,7 @@ use crate::sums::SumsKeeper;
 use anji_contracts::entry::{BlockEntry, Entry};
 use anji_contracts::types::{ChainId, Hash32, ScopedId};
 use anji_contracts::{EntityKey, codec};
+use anji_meter::{Lap, Stage};
 use anji_verify::log_tree::leaf_hash;
 use anji_verify::{LogRoot, LogTree};
 use borsh::BorshSerialize;
@@ -144,6 +145,7 @@ impl Store {
         }
         // From here on memory goes ahead of the disk; should anything fail, this store takes nothing more.
         self.failed = true;
+        let lap = Lap::start();
         let mut write = WriteBatch::with_capacity_bytes(write_size(block));
         let active_root = self.put_active(&mut write, block)?;
         let entry = BlockEntry {
@@ -154,8 +156,11 @@ impl Store {
             n_batches_total: n_batches + block.batches.len() as u64,
             n_ops_total: n_ops + block.n_ops,
         };
+        let block_entry = codec::encode(&Entry::Block(entry.clone()));
+        let hashes: Vec<Hash32> = block.entries.iter().chain([&block_entry[..]]).map(leaf_hash).collect();
+        let lap = lap.next(Stage::Tree);
         let mut tree = LogTree::clone(&self.tree);
-        self.put_entries(&mut write, &mut tree, block, &codec::encode(&Entry::Block(entry.clone())))?;
+        self.put_entries(&mut write, &mut tree, block, &block_entry, &hashes)?;
         self.put_indexes(&mut write, block)?;
         let record = BlockRecord {
             height,
@@ -182,7 +187,14 @@ impl Store {
         if dirty_since.elapsed() >= self.flush_every {
             self.flush_families(false)?;
         }
+        lap.end(Stage::Store);
         Ok(record)
+    }
+
+    /// For a benchmark's bare node, which executes nothing: readers are told of this block, and nothing is written. The next start
+    /// begins at the last block that was.
+    pub fn note_bare(&self, record: BlockRecord) {
+        self.state.set_last(record, Arc::clone(&self.tree));
     }
 
     /// Takes the block into the bitmap and returns its new root; every so often the changed rows are written.
@@ -215,12 +227,14 @@ impl Store {
         tree: &mut LogTree,
         block: &BlockCommit,
         block_entry: &[u8],
+        hashes: &[Hash32],
     ) -> Result<(), CommitError> {
         let entries = self.state.family(ENTRIES)?;
         let tiles = self.state.family(TILES)?;
-        for (index, entry) in (tree.size()..).zip(block.entries.iter().chain([block_entry])) {
+        let bytes = block.entries.iter().chain([block_entry]);
+        for ((index, entry), hash) in (tree.size()..).zip(bytes).zip(hashes) {
             write.put_cf(entries, index.to_be_bytes(), entry);
-            tree.append(leaf_hash(entry), &mut |tile| {
+            tree.append(*hash, &mut |tile| {
                 let mut bytes = Vec::with_capacity(tile.hashes.len() * 32);
                 tile.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
                 write.put_cf(tiles, tile_key(tile.level, tile.index), bytes);
