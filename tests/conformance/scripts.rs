@@ -13,7 +13,7 @@ fn run(script: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn every_script_has_help() {
-    for script in ["devnet/up", "devnet/down", "devnet/status", "devnet/perturb", "tests/run"] {
+    for script in ["devnet/up", "devnet/down", "devnet/status", "devnet/perturb", "devnet/bench", "tests/run"] {
         let output = run(script, &["--help"]);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{script} --help");

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -27,24 +28,39 @@ struct Summary {
     nodes: Vec<NodeSummary>,
 }
 
-#[derive(serde::Deserialize)]
-struct NodeSummary {
-    name: String,
+/// A node as `anji init` left it.
+#[derive(Clone, serde::Deserialize)]
+pub(super) struct NodeSummary {
+    pub(super) name: String,
     participant_id: u32,
     grpc: SocketAddr,
+    pub(super) metrics: SocketAddr,
+    power: u64,
+}
+
+impl NodeSummary {
+    pub(super) const fn is_validator(&self) -> bool {
+        self.power > 0
+    }
+}
+
+/// The nodes of a folder that `anji init` made.
+pub(super) fn nodes(dir: &Path) -> Result<Vec<NodeSummary>> {
+    let file = dir.join("network.json");
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("{}: cannot be read; is this a folder that `anji init` made?", file.display()))?;
+    let summary: Summary =
+        serde_json::from_str(&text).with_context(|| format!("{}: not understood", file.display()))?;
+    Ok(summary.nodes)
 }
 
 impl Bank {
     /// The nodes named `acquirer` and `issuer` of a folder that `anji init` made.
     pub(super) fn load(dir: &Path) -> Result<(Self, Self)> {
-        let file = dir.join("network.json");
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("{}: cannot be read; is this a folder that `anji init` made?", file.display()))?;
-        let summary: Summary =
-            serde_json::from_str(&text).with_context(|| format!("{}: not understood", file.display()))?;
+        let nodes = nodes(dir)?;
         let find = |name: &str| -> Result<Self> {
-            let node = summary.nodes.iter().find(|node| node.name == name);
-            let node = node.with_context(|| format!("{}: no node is named {name}", file.display()))?;
+            let node = nodes.iter().find(|node| node.name == name);
+            let node = node.with_context(|| format!("{}: no node is named {name}", dir.display()))?;
             let folder = dir.join(name);
             let token_file = folder.join("tokens/wallet.token");
             let token = std::fs::read_to_string(&token_file)
@@ -95,7 +111,7 @@ impl Client {
     pub(super) async fn submit(&mut self, signed_batch: Vec<u8>) -> Result<pb::ReceiptBatch> {
         let signed_batch = bytes::Bytes::from(signed_batch);
         loop {
-            let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: pb::Wait::Decided.into() };
+            let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: WAIT.into() };
             match self.inner.submit_batch(self.request(message)).await {
                 Ok(answer) => return answer.into_inner().receipts.context("no receipts though they were waited for"),
                 Err(status) if status.code() == tonic::Code::ResourceExhausted => {
@@ -105,6 +121,28 @@ impl Client {
             }
         }
     }
+}
+
+/// What a call may wait for.
+const WAIT: pb::Wait = pb::Wait::Decided;
+
+/// One stream of batches: what goes in at `0` is answered at `1`, in any order.
+pub(super) type Conversation = (mpsc::Sender<pb::SubmitBatchesRequest>, tonic::Streaming<pb::SubmitBatchesResponse>);
+
+impl Client {
+    /// Opens a stream of batches.
+    pub(super) async fn converse(&mut self) -> Result<Conversation> {
+        let (sender, receiver) = mpsc::channel(64);
+        let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        request.metadata_mut().insert("authorization", self.token.clone());
+        let answers = self.inner.submit_batches(request).await.context("no stream of batches")?.into_inner();
+        Ok((sender, answers))
+    }
+}
+
+/// A batch on a stream.
+pub(super) fn streamed(tag: u64, signed_batch: Vec<u8>) -> pb::SubmitBatchesRequest {
+    pb::SubmitBatchesRequest { tag, signed_batch: signed_batch.into(), wait: WAIT.into() }
 }
 
 /// How many of a batch's operations were refused.

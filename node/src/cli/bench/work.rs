@@ -2,12 +2,12 @@
 
 use super::client::Bank;
 use anji_adapters::keys::PrivateKey;
-use anji_contracts::encode_batch;
 use anji_contracts::ops::{MandateActivate, MandatePropose, Op, OpBody, Order, Pay};
 use anji_contracts::types::{
     Amount, ChainId, Consent, Currency, Disclosure, Guarantee, Hash32, KeyId, MandateId, MerchantCategory, OpId,
-    ParticipantId, Pseudonym, RiskAssertion, Scene, SceneSet, ScheduleVersion, ScopedId, Tier, TraceId,
+    ParticipantId, Pseudonym, RiskAssertion, Role, Scene, SceneSet, ScheduleVersion, ScopedId, Tier, TraceId,
 };
+use anji_contracts::{Genesis, encode_batch};
 use anji_proto::v1 as pb;
 use anyhow::{Context, Result};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ const HOUR_MS: u64 = 3_600_000;
 /// Batches must enter a block within this time.
 const BATCH_LIFE_MS: u64 = 9 * 60 * 1000;
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     // A clock before 1970 gives ids that the ledger refuses as too old, which is said by the ledger.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -30,11 +30,10 @@ pub(super) struct Plan {
     schedule: ScheduleVersion,
     issuer: ParticipantId,
     provider: ParticipantId,
-    pub(super) mandates: u32,
 }
 
 impl Plan {
-    pub(super) fn new(chain: &pb::GetChainInfoResponse, mandates: u32) -> Result<Self> {
+    pub(super) fn new(chain: &pb::GetChainInfoResponse) -> Result<Self> {
         let of_role = |role: pb::Role| {
             let found = chain.participants.iter().find(|it| it.role() == role);
             found.map(|it| ParticipantId(it.id)).with_context(|| format!("the ledger has no participant of {role:?}"))
@@ -45,7 +44,21 @@ impl Plan {
             schedule: ScheduleVersion(chain.schedule.as_ref().context("no fee schedule is in force")?.version),
             issuer: of_role(pb::Role::Issuer)?,
             provider: of_role(pb::Role::ServiceProvider)?,
-            mandates,
+        })
+    }
+
+    /// The same, from the genesis document: for a ledger that no node serves.
+    pub(super) fn of_genesis(genesis: &Genesis) -> Result<Self> {
+        let of_role = |role: Role| {
+            let found = genesis.participants.iter().find(|it| it.role == role);
+            found.map(|it| it.id).with_context(|| format!("genesis has no participant of {role:?}"))
+        };
+        Ok(Self {
+            chain_id: genesis.chain_id(),
+            currency: genesis.currency,
+            schedule: genesis.schedules.last().context("genesis has no fee schedule")?.version,
+            issuer: of_role(Role::Issuer)?,
+            provider: of_role(Role::ServiceProvider)?,
         })
     }
 
