@@ -1,6 +1,7 @@
 //! Networks as sentences: what happens to a chain when nodes come, go, lie, lag and forget.
 
 mod harness;
+mod measure;
 
 use anji_consensus::error::WalError;
 use anji_consensus::{Fatal, Role, Timing};

@@ -1,9 +1,7 @@
 //! Figures, not tests: run with `--ignored --nocapture`. Four nodes in one process share the machine.
 
-mod harness;
-
+use crate::harness::{TestNet, quick};
 use anji_consensus::Timing;
-use harness::{TestNet, quick};
 use std::time::{Duration, Instant};
 
 const ALL: [usize; 4] = [0, 1, 2, 3];
