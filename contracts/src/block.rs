@@ -10,7 +10,8 @@ use crate::ops::{self, Caller, Op};
 use crate::postings::is_balanced;
 use crate::reject::Reject;
 use crate::rules::CLOCK_AHEAD_MS;
-use crate::types::{Currency, Hash32, OpId, ScheduleVersion, ScopedId};
+use crate::types::{Currency, Hash32, OpId, PaymentId, ScheduleVersion, ScopedId, WindowId};
+use crate::window_tree::WindowTree;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -52,7 +53,22 @@ pub trait StateView {
     ///
     /// # Errors
     /// The store failed.
-    fn obligations(&self, window: crate::types::WindowId) -> Result<Vec<crate::entity::Obligation>, Self::Error>;
+    fn obligations(&self, window: WindowId) -> Result<Vec<crate::entity::Obligation>, Self::Error>;
+    /// The first `limit` payments captured in a window, in ascending order, past `after` if there is one.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn window_payments(
+        &self,
+        window: WindowId,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<Vec<PaymentId>, Self::Error>;
+    /// How far the trees of closed windows have been built; [`WindowTree::default`] if no block has said.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn window_tree(&self) -> Result<WindowTree, Self::Error>;
 }
 
 /// One change of an entity, in log order.
@@ -90,6 +106,10 @@ pub struct BlockEffects {
     pub due_removed: Vec<(u64, EntityKey)>,
     /// Due times added.
     pub due_added: Vec<(u64, EntityKey)>,
+    /// Payments with a capture in a window that was open in this block, in ascending order; some may have been told before.
+    pub captured: Vec<(WindowId, PaymentId)>,
+    /// How far the trees of closed windows are built now, if the block built any further.
+    pub window_tree: Option<WindowTree>,
     /// Alarms: operations refused with a 9xxx code.
     pub alarms: Vec<(ScopedId, crate::Reject)>,
     /// The state itself is wrong. The node must stop at this height, before it tells anybody anything of it.
@@ -135,6 +155,11 @@ impl<'v, V: StateView> BlockExecutor<'v, V> {
             broken: None,
         };
         this.ledger.set_cause(Cause::Time);
+        match this.ledger.note_open_window() {
+            // Without a control account the steps below find the state broken.
+            Ok(()) | Err(Stop::Refused(_)) => {}
+            Err(Stop::Store(error)) => return Err(error),
+        }
         let due = match this.ledger.due(limit) {
             Ok(due) => due,
             Err(Stop::Refused(_)) => Vec::new(),
@@ -145,6 +170,7 @@ impl<'v, V: StateView> BlockExecutor<'v, V> {
         }
         this.apply_time(ops::window::apply_time, Broken::CutOff)?;
         this.apply_time(apply_schedules, Broken::Control)?;
+        this.apply_time(ops::window::index_closed, Broken::Control)?;
         this.begin = this.ledger.take_section();
         Ok(this)
     }
@@ -377,7 +403,7 @@ impl<'v, V: StateView> BlockExecutor<'v, V> {
             Err(Stop::Store(error)) => return Err(error),
         }
         // The overlay goes first, so that the writes below hold the only reference to most states and need not copy them.
-        let Tail { hot, due_removed, due_added } = self.ledger.into_tail();
+        let Tail { hot, due_removed, due_added, captured, window_tree } = self.ledger.into_tail();
         let writes = |pending: Vec<PendingWrite>| pending.into_iter().map(PendingWrite::into_write).collect();
         let batches = self.batches.into_iter().map(|(receipts, section)| BatchEffects {
             receipts,
@@ -390,6 +416,8 @@ impl<'v, V: StateView> BlockExecutor<'v, V> {
             hot,
             due_removed,
             due_added,
+            captured,
+            window_tree,
             alarms: self.alarms,
             broken: self.broken,
         })

@@ -163,6 +163,8 @@ pub fn genesis_writes(genesis: &Genesis) -> Result<BlockEffects, String> {
         hot,
         due_removed: Vec::new(),
         due_added: Vec::new(),
+        captured: Vec::new(),
+        window_tree: None,
         alarms: Vec::new(),
         broken: None,
     })

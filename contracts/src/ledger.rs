@@ -5,11 +5,12 @@
 use crate::block::{BlockContext, StateView, Write};
 use crate::entity::{
     Control, Entity, EntityKey, FeeSchedule, Line, Mandate, Obligation, OpRecord, Participant, Payment, Position,
-    Refund, Window,
+    Refund, Window, WindowPayments,
 };
 use crate::entry::Cause;
 use crate::reject::Reject;
 use crate::types::{MandateId, ParticipantId, PaymentId, RefundId, ScheduleVersion, ScopedId, WindowId};
+use crate::window_tree::WindowTree;
 use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -74,6 +75,7 @@ enum Shared {
     Payment(Arc<Payment>),
     Refund(Arc<Refund>),
     Window(Arc<Window>),
+    WindowPayments(WindowPayments),
 }
 
 /// A change waiting for the end of the block.
@@ -92,6 +94,7 @@ impl PendingWrite {
             Shared::Payment(it) => Entity::Payment(Arc::unwrap_or_clone(it)),
             Shared::Refund(it) => Entity::Refund(Arc::unwrap_or_clone(it)),
             Shared::Window(it) => Entity::Window(Arc::unwrap_or_clone(it)),
+            Shared::WindowPayments(it) => Entity::WindowPayments(it),
         };
         Write { key: self.key, state, cause: self.cause }
     }
@@ -117,6 +120,8 @@ pub(crate) struct Tail {
     pub(crate) hot: Vec<Write>,
     pub(crate) due_removed: Vec<(u64, EntityKey)>,
     pub(crate) due_added: Vec<(u64, EntityKey)>,
+    pub(crate) captured: Vec<(WindowId, PaymentId)>,
+    pub(crate) window_tree: Option<WindowTree>,
 }
 
 /// The overlay.
@@ -135,6 +140,9 @@ pub(crate) struct Ledger<'v, V> {
     positions: BTreeMap<ParticipantId, Hot<Position>>,
     control: Option<Hot<Control>>,
     records: BTreeMap<ScopedId, OpRecord>,
+    /// The open window before the block: captures of this block belong to it or to one after it.
+    first_open: Option<WindowId>,
+    window_tree: Option<WindowTree>,
     section: Section,
     undo: Vec<Undo>,
 }
@@ -246,6 +254,8 @@ impl<'v, V: StateView> Ledger<'v, V> {
             positions: BTreeMap::new(),
             control: None,
             records: BTreeMap::new(),
+            first_open: None,
+            window_tree: None,
             section: Section { writes: Vec::new(), records: Vec::new() },
             undo: Vec::new(),
         }
@@ -317,6 +327,41 @@ impl<'v, V: StateView> Ledger<'v, V> {
             }
         }
         Ok(all)
+    }
+
+    /// Remembers which window is open before anything of the block has happened.
+    pub(crate) fn note_open_window(&mut self) -> Answer<V, ()> {
+        self.first_open = Some(self.control()?.open_window);
+        Ok(())
+    }
+
+    /// The window that was open before the block; all before it are closed in the view, too.
+    pub(crate) const fn first_open(&self) -> Option<WindowId> {
+        self.first_open
+    }
+
+    pub(crate) fn window_tree(&self) -> Answer<V, WindowTree> {
+        self.view.window_tree().map_err(Stop::Store)
+    }
+
+    pub(crate) fn window_payments(
+        &self,
+        window: WindowId,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Answer<V, Vec<PaymentId>> {
+        self.view.window_payments(window, after, limit).map_err(Stop::Store)
+    }
+
+    /// Says how far the trees of closed windows are built now.
+    pub(crate) fn put_window_tree(&mut self, tree: WindowTree) {
+        self.window_tree = Some(tree);
+    }
+
+    /// Appends the entry of a closed window's payments. No operation reads it.
+    pub(crate) fn put_window_payments(&mut self, state: WindowPayments) {
+        let key = EntityKey::WindowPayments(state.window);
+        self.section.writes.push(PendingWrite { key, state: Shared::WindowPayments(state), cause: self.cause });
     }
 
     pub(crate) fn due(&self, limit: usize) -> Answer<V, Vec<(u64, EntityKey)>> {
@@ -404,13 +449,18 @@ impl<'v, V: StateView> Ledger<'v, V> {
                 compare(EntityKey::Mandate(id), slot.loaded_due, it.due_at_ms());
             }
         }
+        let mut captured = Vec::new();
         for (id, slot) in self.payments {
             if let (true, Some(it)) = (slot.changed, slot.value) {
+                let legs = it.captures.iter().rev().map(|leg| leg.window);
+                captured.extend(legs.take_while(|window| Some(*window) >= self.first_open).map(|window| (window, id)));
                 compare(EntityKey::Payment(id), slot.loaded_due, it.due_at_ms());
             }
         }
         due_removed.sort_unstable();
         due_added.sort_unstable();
-        Tail { hot, due_removed, due_added }
+        captured.sort_unstable();
+        captured.dedup();
+        Tail { hot, due_removed, due_added, captured, window_tree: self.window_tree }
     }
 }

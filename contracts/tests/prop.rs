@@ -481,6 +481,11 @@ fn run_both(steps: &[Step]) -> (World, Vec<Unit>) {
         model.set_time(world.now_ms);
         run_unit(&mut world, &mut model, &mut units, signer, unit);
     }
+    // The trees of closed windows come a block later.
+    world.block(&[]);
+    compare(&world, &model);
+    let indexed = world.view.entities.keys().filter(|key| matches!(key, EntityKey::WindowPayments(_))).count() as u64;
+    assert_eq!(indexed, model.window() - 1, "every closed window has its tree");
     (world, units)
 }
 
@@ -576,7 +581,20 @@ fn compare(world: &World, model: &Model) {
                 }
             }
             Entity::Control(it) => assert_eq!(it.open_window.0, model.window()),
-            Entity::Participant(_) | Entity::Schedule(_) | Entity::WindowPayments(_) => {}
+            Entity::WindowPayments(it) => {
+                assert!(it.window.0 < model.window(), "its window is closed");
+                let payments = model.captured_in(it.window.0);
+                let leaves: Vec<Hash32> = payments
+                    .iter()
+                    .map(|id| {
+                        let bytes = [&id.participant.0.to_be_bytes()[..], &id.op_id.0.to_be_bytes()].concat();
+                        anji_contracts::codec::merkle_leaf(&bytes)
+                    })
+                    .collect();
+                assert_eq!(it.n_payments, payments.len() as u64);
+                assert_eq!(it.root, anji_contracts::codec::merkle_root(&leaves));
+            }
+            Entity::Participant(_) | Entity::Schedule(_) => {}
         }
     }
     assert_eq!((mandates, payments, refunds), (model.links.len(), model.buys.len(), model.backs.len()));
@@ -609,6 +627,8 @@ fn replay(units: &[Unit], cuts: &[u8]) -> World {
     }
     let expected: Vec<u16> = units.iter().flat_map(|it| it.3.clone()).collect();
     assert_eq!(codes, expected, "another split gave another answer");
+    // The trees of closed windows come a block later.
+    world.block(&[]);
     world
 }
 

@@ -321,6 +321,79 @@ fn the_nets_of_a_window_add_up_to_zero_and_a_closed_window_never_changes() {
     sound(&world);
 }
 
+fn window_payments(world: &World, window: u64) -> Option<anji_contracts::entity::WindowPayments> {
+    match world.view.entities.get(&EntityKey::WindowPayments(WindowId(window))) {
+        Some(Entity::WindowPayments(it)) => Some(*it),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_payments_of_a_closed_window_get_one_root_in_the_next_block() {
+    let mut world = World::new();
+    let mandate = world.active_mandate();
+    let paid = world.paid(mandate, 100);
+    let held = world.held(mandate, 900);
+    world.captured(held, 300, false);
+    world.captured(held, 100, false);
+    world.requested(mandate, 100);
+    world.done(CLEARING, OpBody::WindowClose(WindowClose { window: WindowId(1) }));
+    assert_eq!(window_payments(&world, 1), None, "the closing block only closes");
+    // A capture of the block that closes a window belongs to the one that is open at that moment.
+    let op = |world: &mut World, body| Op { op_id: world.new_id(), linked: false, body };
+    let close = op(&mut world, OpBody::WindowClose(WindowClose { window: WindowId(2) }));
+    let before = op(&mut world, OpBody::PaymentCapture(capture(held, 50, false)));
+    let after = op(&mut world, OpBody::PaymentCapture(capture(held, 50, false)));
+    let batches = [world.batch(ACQUIRER, &[before]), world.batch(CLEARING, &[close]), world.batch(ACQUIRER, &[after])];
+    let effects = world.block(&batches);
+    let root = |ids: &[PaymentId]| {
+        let leaves: Vec<_> = ids.iter().map(anji_contracts::window_tree::payment_leaf).collect();
+        anji_contracts::codec::merkle_root(&leaves)
+    };
+    let first = window_payments(&world, 1).expect("the block after it");
+    assert_eq!((first.n_payments, first.root), (2, root(&[paid, held])));
+    assert_eq!(effects.begin.last().map(|it| it.cause), Some(anji_contracts::entry::Cause::Time));
+    world.pass(1);
+    let second = window_payments(&world, 2).expect("the block after it");
+    assert_eq!((second.n_payments, second.root), (1, root(&[held])));
+    // An empty window has a root, too, and several may be done in one block.
+    for window in 3..6 {
+        let body = OpBody::WindowClose(WindowClose { window: WindowId(window) });
+        let op = op(&mut world, body);
+        let batch = world.batch(CLEARING, &[op]);
+        world.view.window_tree.window = WindowId(100);
+        world.block(&[batch]);
+    }
+    world.view.window_tree.window = WindowId(3);
+    let effects = world.pass(1);
+    assert_eq!(effects.begin.len(), 3);
+    assert_eq!(window_payments(&world, 3).map(|it| it.root), Some(root(&[held])));
+    assert_eq!(window_payments(&world, 5).map(|it| (it.n_payments, it.root)), Some((0, root(&[]))));
+    assert_eq!(world.pass(1).window_tree, None, "nothing is left to do");
+    sound(&world);
+}
+
+#[test]
+fn a_large_window_takes_several_blocks_and_gives_the_same_root() {
+    use anji_contracts::window_tree::{MAX_INDEXED_PER_BLOCK, payment_leaf};
+    for n_payments in [MAX_INDEXED_PER_BLOCK - 1, MAX_INDEXED_PER_BLOCK, MAX_INDEXED_PER_BLOCK + 1, 120_001] {
+        let mut world = World::new();
+        let id =
+            |n: usize| PaymentId(ScopedId { participant: ParticipantId(1 + (n % 3) as u32), op_id: OpId(n as u128) });
+        world.view.captured = (0..n_payments).map(|n| (WindowId(1), id(n))).collect();
+        world.done(CLEARING, OpBody::WindowClose(WindowClose { window: WindowId(1) }));
+        let mut n_blocks = 0;
+        while window_payments(&world, 1).is_none() {
+            world.pass(1);
+            n_blocks += 1;
+        }
+        assert_eq!(n_blocks, n_payments / MAX_INDEXED_PER_BLOCK + 1, "{n_payments}");
+        let leaves: Vec<_> = world.view.captured.iter().map(|(_, id)| payment_leaf(id)).collect();
+        let found = window_payments(&world, 1).expect("it is done");
+        assert_eq!((found.n_payments, found.root), (n_payments as u64, anji_contracts::codec::merkle_root(&leaves)));
+    }
+}
+
 #[test]
 fn however_long_the_chain_stood_still_one_window_closes_and_the_next_ends_at_midnight_in_beijing() {
     let mut world = World::new();

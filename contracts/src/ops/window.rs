@@ -1,5 +1,5 @@
 //! Settlement windows: exactly one is open. When it closes, by the clearing party or by ledger time, every participant's net
-//! is written down and the next window opens in the same block. Until the nets are funded (rule book) their debits and
+//! is written down and the next window opens in the same block; the blocks after it build the tree over its payments. Until the nets are funded (rule book) their debits and
 //! credits go on counting towards exposure.
 
 use super::{Caller, WindowClose};
@@ -9,6 +9,7 @@ use crate::ledger::{Answer, Ledger};
 use crate::reject::Reject;
 use crate::rules::licence;
 use crate::types::{Hash32, Role, WindowId};
+use crate::window_tree::{MAX_INDEXED_PER_BLOCK, WindowTree};
 use alloc::vec::Vec;
 
 /// Cut-offs are counted in this zone: UTC+8.
@@ -72,6 +73,32 @@ fn close_open<V: StateView>(ledger: &mut Ledger<'_, V>) -> Answer<V, ()> {
     ledger.put_window(window);
     ledger.put_window(opened(next, now, length_ms));
     ledger.change_control()?.open_window = next;
+    Ok(())
+}
+
+/// Goes on with the trees over the payments of windows that were closed before this block, so many payments a block, and writes the entry
+/// of each that is done.
+pub(crate) fn index_closed<V: StateView>(ledger: &mut Ledger<'_, V>) -> Answer<V, ()> {
+    let Some(open) = ledger.first_open() else { return Ok(()) };
+    let mut tree = ledger.window_tree()?;
+    if tree.window >= open {
+        return Ok(());
+    }
+    let mut room = MAX_INDEXED_PER_BLOCK;
+    while tree.window < open && room > 0 {
+        let payments = ledger.window_payments(tree.window, tree.after, room)?;
+        let is_last = payments.len() < room;
+        room = room.saturating_sub(payments.len());
+        payments.into_iter().for_each(|payment| tree.push(payment));
+        if is_last {
+            ledger.put_window_payments(tree.finish());
+            let next = tree.window.0.checked_add(1).ok_or(Reject::Overflow)?;
+            tree = WindowTree::start(WindowId(next));
+            // A window costs something even if it is empty.
+            room = room.saturating_sub(1);
+        }
+    }
+    ledger.put_window_tree(tree);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use anji_contracts::genesis::{Genesis, GenesisPosition, GenesisValidator, Params
 use anji_contracts::invariants::Scan;
 use anji_contracts::ops::*;
 use anji_contracts::types::*;
+use anji_contracts::window_tree::WindowTree;
 use anji_contracts::{CheckedBatch, decode_batch, encode_batch, genesis_writes};
 use ed25519_dalek::{Signer, SigningKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +105,8 @@ pub struct MemoryView {
     pub entities: BTreeMap<EntityKey, Entity>,
     pub records: BTreeMap<ScopedId, OpRecord>,
     pub due: BTreeSet<(u64, EntityKey)>,
+    pub captured: BTreeSet<(WindowId, PaymentId)>,
+    pub window_tree: WindowTree,
 }
 
 impl StateView for MemoryView {
@@ -127,6 +130,20 @@ impl StateView for MemoryView {
             _ => None,
         });
         Ok(of_window.collect())
+    }
+
+    fn window_payments(
+        &self,
+        window: WindowId,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<Vec<PaymentId>, Infallible> {
+        let of_window = self.captured.iter().filter(|it| it.0 == window).map(|it| it.1);
+        Ok(of_window.filter(|it| after.is_none_or(|after| *it > after)).take(limit).collect())
+    }
+
+    fn window_tree(&self) -> Result<WindowTree, Infallible> {
+        Ok(self.window_tree.clone())
     }
 }
 
@@ -156,6 +173,11 @@ impl MemoryView {
             }
         }
         effects.hot.iter().for_each(|write| self.put(write));
+        assert!(effects.captured.is_sorted());
+        self.captured.extend(&effects.captured);
+        if let Some(tree) = &effects.window_tree {
+            self.window_tree = tree.clone();
+        }
         for due in &effects.due_removed {
             assert!(self.due.remove(due), "a due time was taken away that was not there");
         }

@@ -125,6 +125,7 @@ pub fn entities() -> Vec<(&'static str, Entity)> {
     world.captured(payment, 6_000, false);
     let refund = world.refunded(payment, 1_000);
     world.pass(DAY_MS);
+    world.pass(1);
     let of = |key: EntityKey| world.view.entities[&key].clone();
     vec![
         ("Participant", of(EntityKey::Participant(ISSUER))),
@@ -137,6 +138,7 @@ pub fn entities() -> Vec<(&'static str, Entity)> {
         ("Position", of(EntityKey::Position(ISSUER))),
         ("Control", of(EntityKey::Control)),
         ("Schedule", of(EntityKey::Schedule(ScheduleVersion(1)))),
+        ("WindowPayments", of(EntityKey::WindowPayments(WindowId(1)))),
     ]
 }
 

@@ -205,6 +205,11 @@ impl Model {
         (pending, posted, refunded + self.links[&mandate].repaid)
     }
 
+    /// Payments with a capture in the window, by id.
+    pub fn captured_in(&self, window: u64) -> Vec<ScopedId> {
+        self.buys.iter().filter(|(_, it)| it.captures.iter().any(|leg| leg.0 == window)).map(|(id, _)| *id).collect()
+    }
+
     pub fn refunds(&self, payment: ScopedId) -> impl Iterator<Item = &Back> {
         self.backs.values().filter(move |it| it.payment == payment)
     }

@@ -186,7 +186,8 @@ impl Executor {
         lap.end(Stage::Execute);
         let record = self.store.commit(&commit)?;
         let lap = Lap::start();
-        self.view.take_in(changed, commit.ops.iter().map(|(id, _)| *id), &commit.due_added);
+        let consumed = commit.ops.iter().map(|(id, _)| *id);
+        self.view.take_in(changed, consumed, &commit.due_added, commit.window_tree.as_ref());
         lap.end(Stage::Execute);
         let committed = Instant::now();
 

@@ -12,6 +12,7 @@ pub mod handle;
 pub mod metrics;
 pub mod registry;
 pub mod scan;
+mod scan_windows;
 mod view;
 mod writing;
 

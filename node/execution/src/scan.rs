@@ -1,5 +1,6 @@
 //! The full check of a data folder: every sum, index and root recomputed from the entries, by other code than what wrote them.
 
+use crate::scan_windows::WindowScan;
 use anji_contracts::entity::{Entity, FeeSchedule};
 use anji_contracts::entry::{BatchEntry, BlockEntry, EntityEntry, Entry, NO_PREVIOUS};
 use anji_contracts::invariants::Scan;
@@ -51,13 +52,13 @@ impl Report {
 
 /// Finds the first thing that does not fit; counts the others.
 #[derive(Debug, Default)]
-struct Findings {
+pub(crate) struct Findings {
     first: Option<String>,
     n_more: u64,
 }
 
 impl Findings {
-    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
         match (holds, &self.first) {
             (true, _) => {}
             (false, None) => self.first = Some(what()),
@@ -65,7 +66,7 @@ impl Findings {
         }
     }
 
-    fn into_check(self, name: &'static str, figures: String) -> Check {
+    pub(crate) fn into_check(self, name: &'static str, figures: String) -> Check {
         let holds = self.first.is_none();
         let more = if self.n_more > 0 { format!(" (and {} more)", self.n_more) } else { String::new() };
         Check { name, holds, detail: self.first.map_or(figures, |first| first + &more) }
@@ -219,6 +220,7 @@ fn check_entities(
     let mut latest = Findings::default();
     let (mut n_entities, mut n_payments, mut version_sum) = (0u64, 0u64, 0u64);
     let mut due = BTreeSet::new();
+    let mut windows = WindowScan::default();
     let mut bitmap = Bitmap::new(active.size());
     let mut scan = Scan::new(load_schedules(reader)?);
     let mut after: Option<EntityKey> = None;
@@ -235,7 +237,15 @@ fn check_entities(
                 latest.expect(false, || format!("{key:?} is in the index, but not in the log"));
                 continue;
             };
-            n_payments += u64::from(matches!(known.entry.state, Entity::Payment(_)));
+            match &known.entry.state {
+                Entity::Payment(payment) => {
+                    n_payments += 1;
+                    windows.add_payment(payment);
+                }
+                Entity::WindowPayments(root) => windows.add_root(*root),
+                Entity::Control(control) => windows.set_open(control.open_window),
+                _ => {}
+            }
             due.extend(known.entry.state.due_at_ms().map(|due_at_ms| (due_at_ms, *key)));
             scan.add(&known.entry.state);
         }
@@ -268,6 +278,7 @@ fn check_entities(
     index.expect(n_due == expected, || format!("{DUE} lists {n_due} items, {expected} are due some time"));
     checks.push(index.into_check("due", format!("{expected} open items")));
 
+    checks.push(windows.check(reader)?);
     let mut sums = Findings::default();
     for broken in scan.finish() {
         sums.expect(false, || broken.to_string());

@@ -4,6 +4,7 @@ use crate::cache::{Cached, EntityCache, RecentOps};
 use anji_contracts::entity::{Entity, EntityKey, Obligation, OpRecord};
 use anji_contracts::ops::OpBody;
 use anji_contracts::types::{MandateId, PaymentId, ScopedId, WindowId};
+use anji_contracts::window_tree::WindowTree;
 use anji_contracts::{CheckedBatch, StateView};
 use anji_storage::{Known, Latest, ReadError, Reader};
 use std::cell::{Cell, RefCell};
@@ -20,6 +21,7 @@ pub(crate) struct View {
     due_floor_ms: Cell<u64>,
     /// Operations that were looked up for the block that is about to run.
     looked_up: HashMap<ScopedId, Option<OpRecord>>,
+    window_tree: WindowTree,
 }
 
 impl View {
@@ -33,12 +35,14 @@ impl View {
                 floor_ms = floor_ms.max(id.op_id.time_ms().saturating_add(1));
             }
         }
+        let window_tree = reader.window_tree()?;
         Ok(Self {
             reader,
             cache: RefCell::new(EntityCache::new(cached_entities)),
             recent: RecentOps::new(cached_ops, floor_ms),
             due_floor_ms: Cell::new(0),
             looked_up: HashMap::new(),
+            window_tree,
         })
     }
 
@@ -119,7 +123,11 @@ impl View {
         changed: impl IntoIterator<Item = (EntityKey, Latest, Option<Entity>)>,
         consumed: impl IntoIterator<Item = ScopedId>,
         due_added: &[(u64, EntityKey)],
+        window_tree: Option<&WindowTree>,
     ) {
+        if let Some(tree) = window_tree {
+            self.window_tree.clone_from(tree);
+        }
         let cache = self.cache.get_mut();
         for (key, latest, state) in changed {
             match state {
@@ -173,6 +181,19 @@ impl StateView for View {
 
     fn obligations(&self, window: WindowId) -> Result<Vec<Obligation>, ReadError> {
         self.reader.obligations(window)
+    }
+
+    fn window_payments(
+        &self,
+        window: WindowId,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<Vec<PaymentId>, ReadError> {
+        self.reader.window_payments(window, after, limit)
+    }
+
+    fn window_tree(&self) -> Result<WindowTree, ReadError> {
+        Ok(self.window_tree.clone())
     }
 }
 

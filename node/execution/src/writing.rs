@@ -40,6 +40,8 @@ impl<'v> Writing<'v> {
         commit.batches.clear();
         commit.due_removed.clear();
         commit.due_added.clear();
+        commit.captured.clear();
+        commit.window_tree = None;
         commit.n_ops = 0;
         Self {
             view,
@@ -66,6 +68,8 @@ impl<'v> Writing<'v> {
         self.put_writes(effects.hot)?;
         self.commit.due_removed = effects.due_removed;
         self.commit.due_added = effects.due_added;
+        self.commit.captured = effects.captured;
+        self.commit.window_tree = effects.window_tree;
         Ok(self.commit.batches.clone())
     }
 

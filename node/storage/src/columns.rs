@@ -11,14 +11,15 @@
 //! | `tiles` | level u8, index u64 | 256 hashes of 32 bytes |
 //! | `roots` | height u64 | borsh of [`BlockRecord`] |
 //! | `active` | chunk u64 | 256 bytes of the active bitmap as of the height in `meta` |
-//! | `meta` | `chain`, `executed`, `active` | chain id 32; height u64; height u64 |
+//! | `captured` | window u64, payment id's sort bytes | nothing |
+//! | `meta` | `chain`, `executed`, `active`, `windows` | chain id 32; height u64; height u64; borsh of `WindowTree` |
 //!
 //! A result: tag u8 (0 refused, 1 payment, 2 mandate, 3 refund named by the operation's own id, 4 any other entity; +128 if the receipt is
 //! that of an earlier block), then for 0 the code u16, for 4 varint length and the entity key's sort bytes, for +128 varint height and time.
 
 use anji_contracts::entity::key_from_sort_bytes;
 use anji_contracts::entry::{OpResult, Receipt};
-use anji_contracts::types::{Hash32, MandateId, OpId, ParticipantId, PaymentId, RefundId, ScopedId};
+use anji_contracts::types::{Hash32, MandateId, OpId, ParticipantId, PaymentId, RefundId, ScopedId, WindowId};
 use anji_contracts::{EntityKey, OpRecord, Reject};
 use anji_verify::LogRoot;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -39,14 +40,17 @@ pub const TILES: &str = "tiles";
 pub const ROOTS: &str = "roots";
 /// The bitmap of latest versions.
 pub const ACTIVE: &str = "active";
+/// Payments by the window of their captures.
+pub const CAPTURED: &str = "captured";
 /// Chain and heights.
 pub const META: &str = "meta";
 /// All of them, in the order of the table above.
-pub const ALL: [&str; 9] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, ACTIVE, META];
+pub const ALL: [&str; 10] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, ACTIVE, CAPTURED, META];
 
 pub(crate) const META_CHAIN: &[u8] = b"chain";
 pub(crate) const META_EXECUTED: &[u8] = b"executed";
 pub(crate) const META_ACTIVE: &[u8] = b"active";
+pub(crate) const META_WINDOWS: &[u8] = b"windows";
 
 /// Where the latest version of an entity is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,19 +107,11 @@ pub struct BlockRecord {
 }
 
 pub(crate) fn op_key(id: &ScopedId) -> [u8; 20] {
-    let mut key = [0; 20];
-    let (participant, op_id) = key.split_at_mut(4);
-    participant.copy_from_slice(&id.participant.0.to_be_bytes());
-    op_id.copy_from_slice(&id.op_id.0.to_be_bytes());
-    key
+    id.to_sort_bytes()
 }
 
 pub(crate) fn decode_op_key(key: &[u8]) -> Option<ScopedId> {
-    let (participant, op_id) = key.split_first_chunk::<4>()?;
-    Some(ScopedId {
-        participant: ParticipantId(u32::from_be_bytes(*participant)),
-        op_id: OpId(u128::from_be_bytes(op_id.try_into().ok()?)),
-    })
+    ScopedId::from_sort_bytes(key)
 }
 
 pub(crate) fn due_key(due_at_ms: u64, key: &EntityKey) -> Vec<u8> {
@@ -127,6 +123,19 @@ pub(crate) fn due_key(due_at_ms: u64, key: &EntityKey) -> Vec<u8> {
 pub(crate) fn decode_due_key(bytes: &[u8]) -> Option<(u64, EntityKey)> {
     let (time, key) = bytes.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*time), key_from_sort_bytes(key)?))
+}
+
+pub(crate) fn captured_key(window: WindowId, payment: &PaymentId) -> [u8; 28] {
+    let mut key = [0; 28];
+    let (number, id) = key.split_at_mut(8);
+    number.copy_from_slice(&window.0.to_be_bytes());
+    id.copy_from_slice(&payment.0.to_sort_bytes());
+    key
+}
+
+pub(crate) fn decode_captured_key(key: &[u8]) -> Option<(WindowId, PaymentId)> {
+    let (window, id) = key.split_first_chunk::<8>()?;
+    Some((WindowId(u64::from_be_bytes(*window)), PaymentId(ScopedId::from_sort_bytes(id)?)))
 }
 
 pub(crate) fn tile_key(level: u8, index: u64) -> [u8; 9] {

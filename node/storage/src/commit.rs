@@ -2,14 +2,15 @@
 
 use crate::active::SAVE_EVERY;
 use crate::columns::{
-    ACTIVE, BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, META, META_ACTIVE, META_CHAIN, META_EXECUTED,
-    OPS, OpRow, RECEIPTS, ROOTS, TILES, due_key, op_key, tile_key,
+    ACTIVE, BatchReceipts, BlockRecord, CAPTURED, DUE, ENTRIES, LATEST, Latest, META, META_ACTIVE, META_CHAIN,
+    META_EXECUTED, META_WINDOWS, OPS, OpRow, RECEIPTS, ROOTS, TILES, captured_key, due_key, op_key, tile_key,
 };
 use crate::error::CommitError;
 use crate::state::State;
 use crate::sums::SumsKeeper;
 use anji_contracts::entry::{BlockEntry, Entry};
-use anji_contracts::types::{ChainId, Hash32, ScopedId};
+use anji_contracts::types::{ChainId, Hash32, PaymentId, ScopedId, WindowId};
+use anji_contracts::window_tree::WindowTree;
 use anji_contracts::{EntityKey, codec};
 use anji_meter::{Lap, Stage};
 use anji_verify::log_tree::leaf_hash;
@@ -89,6 +90,10 @@ pub struct BlockCommit {
     pub due_removed: Vec<(u64, EntityKey)>,
     /// Due times added.
     pub due_added: Vec<(u64, EntityKey)>,
+    /// Payments with a capture in a window that was open in the block, in ascending order.
+    pub captured: Vec<(WindowId, PaymentId)>,
+    /// How far the trees of closed windows are built, if the block built any further.
+    pub window_tree: Option<WindowTree>,
     /// Operations in the block.
     pub n_ops: u64,
 }
@@ -270,6 +275,13 @@ impl Store {
         for (due_at_ms, key) in &block.due_added {
             write.put_cf(due, due_key(*due_at_ms, key), []);
         }
+        let captured = self.state.family(CAPTURED)?;
+        for (window, payment) in &block.captured {
+            write.put_cf(captured, captured_key(*window, payment), []);
+        }
+        if let Some(tree) = &block.window_tree {
+            write.put_cf(self.state.family(META)?, META_WINDOWS, codec::encode(tree));
+        }
         Ok(())
     }
 
@@ -309,7 +321,7 @@ impl Store {
 
 /// About the bytes of a block's write: entries, tiles and what the indexes add per operation.
 fn write_size(block: &BlockCommit) -> usize {
-    let indexes = block.latest.len() * 48 + block.ops.len() * 128;
+    let indexes = block.latest.len() * 48 + block.ops.len() * 128 + block.captured.len() * 48;
     4096 + block.entries.size_bytes() + block.entries.len() * 48 + indexes
 }
 

@@ -18,6 +18,7 @@ mod reader;
 mod state;
 mod sums;
 mod tiles;
+mod windows;
 
 pub use active::{ActiveAt, PROVABLE_BLOCKS};
 pub use blocks::disk::{Disk, SystemDisk};
@@ -30,5 +31,5 @@ pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 
 /// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.
 ///
-/// History: 1, the founding format; 2, the bitmap of latest versions.
+/// History: 1, the founding format; 2, the bitmap of latest versions and the payments of windows.
 pub const FORMAT_VERSION: u32 = 2;

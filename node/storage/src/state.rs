@@ -8,6 +8,7 @@ use crate::columns::{self, ALL, BlockRecord};
 use crate::error::{OpenError, ReadError};
 use crate::folder::{FolderLock, REBUILD};
 use crate::open::StoreOptions;
+use crate::windows::WindowTrees;
 use anji_verify::LogTree;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -24,6 +25,8 @@ pub(crate) struct State {
     last: RwLock<(Option<BlockRecord>, Arc<LogTree>)>,
     /// The bitmap of latest versions; ahead of `last` while a commit is under way.
     active: RwLock<ActiveHistory>,
+    /// Trees over closed windows that were asked for lately.
+    pub(crate) window_trees: WindowTrees,
     pub(crate) _lock: Option<Arc<FolderLock>>,
 }
 
@@ -117,6 +120,7 @@ impl State {
             dir: dir.to_path_buf(),
             last: RwLock::default(),
             active: RwLock::new(ActiveHistory::new()),
+            window_trees: WindowTrees::default(),
             _lock: lock,
         })
     }

@@ -2,8 +2,8 @@
 
 use crate::contracts::*;
 use crate::support::*;
-use anji_execution::{ExecutionError, scan_invariants};
-use anji_storage::Store;
+use anji_execution::{ExecutionError, Executor, scan_invariants};
+use anji_storage::{ActiveAt, PROVABLE_BLOCKS, Store};
 use anji_verify::LogRoot;
 use std::fs;
 use std::path::Path;
@@ -39,6 +39,18 @@ fn copy_dir(from: &Path, to: &Path) {
             let _ = fs::copy(entry.path(), &target);
         }
     }
+}
+
+/// A few proofs at every height that can be proven from.
+fn active_proofs(executor: &Executor, dice: &mut Dice) -> Vec<(u64, ActiveAt)> {
+    let newest = executor.height();
+    let mut proofs = Vec::new();
+    for height in newest.saturating_sub(PROVABLE_BLOCKS as u64)..=newest {
+        let size = executor.reader().root_at(height).unwrap().unwrap().size;
+        let index = dice.roll(size - 1);
+        proofs.push((index, executor.reader().active_proof(index, height).unwrap().expect("it is provable")));
+    }
+    proofs
 }
 
 fn holds(executor: &anji_execution::Executor) {
@@ -87,7 +99,7 @@ fn a_crash_at_any_moment_replays_to_the_same_roots() {
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
     let mut dice = Dice::new(2);
-    let mut crashes: Vec<(u64, LogRoot)> = Vec::new();
+    let mut crashes: Vec<(u64, LogRoot, Vec<(u64, ActiveAt)>)> = Vec::new();
     for n in 0..90u64 {
         let batches = story_block(&mut chain, &mut dice);
         chain.run(&mut executor, &blocks, &batches);
@@ -97,13 +109,17 @@ fn a_crash_at_any_moment_replays_to_the_same_roots() {
         if n % 6 == 0 {
             // What is on disk now, without what RocksDB holds in memory: what `kill -9` leaves.
             copy_as_crashed(dir.path(), &copies.path().join(n.to_string()));
-            crashes.push((n, executor.log_root()));
+            crashes.push((n, executor.log_root(), active_proofs(&executor, &mut dice)));
         }
     }
-    for (n, root) in crashes {
+    for (n, root, proofs) in crashes {
         let copy = copies.path().join(n.to_string());
         let (executor, _blocks) = open(&copy, &genesis, &small_options());
         assert_eq!((executor.height(), executor.log_root()), (n + 1, root), "crash after block {n}");
+        for (index, proof) in proofs {
+            let again = executor.reader().active_proof(index, proof.height).unwrap();
+            assert_eq!(again, Some(proof), "entry {index}, crash after block {n}");
+        }
         holds(&executor);
     }
 }
@@ -239,6 +255,18 @@ fn the_scan_sees_what_was_changed_behind_the_ledgers_back() {
     let names: Vec<_> = report.checks.iter().map(|check| check.name).collect();
     assert_eq!(
         names,
-        ["log root", "tiles", "blocks", "receipts", "versions", "active roots", "latest", "due", "sums", "operations"]
+        [
+            "log root",
+            "tiles",
+            "blocks",
+            "receipts",
+            "versions",
+            "active roots",
+            "latest",
+            "due",
+            "windows",
+            "sums",
+            "operations"
+        ]
     );
 }

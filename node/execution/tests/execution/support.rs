@@ -124,6 +124,13 @@ impl ChainMaker {
             let row = reader.op(id).expect("reads").unwrap_or_else(|| panic!("{id} is not stored"));
             assert_eq!(row.record, *record);
         }
+        let windows = reader.window_tree().expect("reads");
+        assert_eq!(windows, self.world.view.window_tree);
+        for window in (1..=windows.window.0).map(WindowId) {
+            let of_window = self.world.view.captured.iter().filter(|it| it.0 == window).map(|it| it.1);
+            let expected: Vec<PaymentId> = of_window.collect();
+            assert_eq!(reader.window_payments(window, None, usize::MAX).expect("reads"), expected);
+        }
         let due: Vec<_> = self.world.view.due.iter().copied().collect();
         assert_eq!(reader.due(0, u64::MAX, usize::MAX).expect("reads"), due);
     }

@@ -8,3 +8,4 @@ mod proofs;
 mod snapshot;
 mod state;
 mod support;
+mod windows;
