@@ -355,3 +355,43 @@ fn genesis_alone_is_proven() {
     assert_eq!(codec::encode(&opened.reader.entry(3).unwrap().unwrap()), bytes);
     assert!(Path::new(dir.path()).is_dir());
 }
+
+/// What the bitmap's tree costs for a payment: one new active entry, one replaced at random. Not a timed test.
+#[test]
+#[ignore = "prints figures, run by hand"]
+fn active_tree_cost() {
+    use anji_verify::active_tree::{ActiveTree, n_chunks};
+    use std::time::Instant;
+    for size in [1_000_000u64, 10_000_000, 100_000_000] {
+        for per_block in [100u64, 1000, 10_000] {
+            // Two of three entries are active, as after many payments with their lines.
+            let mut tree = ActiveTree::new();
+            let replaced: BTreeSet<u64> = BTreeSet::new();
+            tree.apply(size, (0..size).filter(|index| index % 3 != 0), replaced, &mut |_, _, _| {}).unwrap();
+            let mut dice = Dice(size);
+            let (mut n_payments, mut spent) = (0, std::time::Duration::ZERO);
+            while n_payments < 100_000 {
+                let before = tree.size();
+                let mut old = BTreeSet::new();
+                while (old.len() as u64) < per_block {
+                    let index = dice.roll(before);
+                    if tree.is_active(index) {
+                        old.insert(index);
+                    }
+                }
+                let mut old: Vec<u64> = old.into_iter().collect();
+                // As the store gets them: by entity, not by index.
+                old.sort_unstable_by_key(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let started = Instant::now();
+                tree.apply(before + per_block * 2 + 1, before..before + per_block * 2, old, &mut |_, _, _| {}).unwrap();
+                spent += started.elapsed();
+                n_payments += per_block;
+            }
+            let each = spent.as_secs_f64() * 1e6 / n_payments as f64;
+            println!(
+                "{size} entries ({} chunks), {per_block} payments a block: {each:.2} µs a payment",
+                n_chunks(size)
+            );
+        }
+    }
+}
