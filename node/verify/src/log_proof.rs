@@ -66,6 +66,14 @@ pub fn consistency_path<E>(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
 mod tests {
     use super::*;
     use crate::log_tree::leaf_hash;

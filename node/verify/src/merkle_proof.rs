@@ -41,6 +41,14 @@ pub fn merkle_path_of<E>(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
 mod tests {
     use super::*;
     use anji_contracts::codec::merkle_leaf;

@@ -64,6 +64,14 @@ pub fn check_absent(payment: &PaymentId, proof: &WindowAbsence, window: &WindowP
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
 mod tests {
     use super::*;
     use crate::merkle_path;
@@ -77,7 +85,7 @@ mod tests {
 
     /// Payments with even ids of two participants.
     fn payments(n: u128) -> Vec<PaymentId> {
-        (0..n).map(|n| id(1 + u32::from(n >= 9), n * 2 << 64)).collect()
+        (0..n).map(|n| id(1 + u32::from(n >= 9), (n * 2) << 64)).collect()
     }
 
     fn member(payments: &[PaymentId], index: usize) -> WindowMember {
@@ -132,7 +140,7 @@ mod tests {
     fn wrong_neighbours_prove_nothing() {
         let payments = payments(20);
         let entry = entry(&payments);
-        let absent = id(2, (11 * 2 << 64) + 1);
+        let absent = id(2, ((11 * 2) << 64) + 1);
         let good = absence(&payments, absent);
         assert_eq!(check_absent(&absent, &good, &entry), Ok(()));
         let wrong = [

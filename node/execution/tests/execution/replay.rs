@@ -4,7 +4,6 @@ use crate::contracts::*;
 use crate::support::*;
 use anji_execution::{ExecutionError, Executor, scan_invariants};
 use anji_storage::{ActiveAt, PROVABLE_BLOCKS, Store};
-use anji_verify::LogRoot;
 use std::fs;
 use std::path::Path;
 
@@ -99,7 +98,7 @@ fn a_crash_at_any_moment_replays_to_the_same_roots() {
     let (mut executor, blocks) = open(dir.path(), &genesis, &small_options());
     let mut chain = ChainMaker::new(genesis.clone(), executor.log_root());
     let mut dice = Dice::new(2);
-    let mut crashes: Vec<(u64, LogRoot, Vec<(u64, ActiveAt)>)> = Vec::new();
+    let mut crashes = Vec::new();
     for n in 0..90u64 {
         let batches = story_block(&mut chain, &mut dice);
         chain.run(&mut executor, &blocks, &batches);
