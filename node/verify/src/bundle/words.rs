@@ -304,8 +304,7 @@ fn subject(key: &EntityKey) -> String {
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    let first: String = letters.next().map(|letter| letter.to_uppercase().collect()).unwrap_or_default();
-    first + letters.as_str()
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters.clone()).collect()
 }
 
 #[cfg(test)]
