@@ -2,6 +2,9 @@
 
 use libp2p::StreamProtocol;
 
+/// Number of push channels.
+pub(crate) const N_CHANNELS: usize = 4;
+
 /// A stream of one-way frames with its own substream, queue and receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Channel {
@@ -9,13 +12,15 @@ pub enum Channel {
     Consensus,
     /// Signed batches on their way to every node: large, and fetched by request when lost.
     Batches,
-    /// Status, cosignatures and other small news, of which the latest counts.
+    /// Status and other small news, of which the latest counts.
     Control,
+    /// Validators' cosignatures of checkpoints, which can be asked for again.
+    Checkpoints,
 }
 
 impl Channel {
     /// Every channel, in the order of [`Channel::index`].
-    pub const ALL: [Self; 3] = [Self::Consensus, Self::Batches, Self::Control];
+    pub const ALL: [Self; N_CHANNELS] = [Self::Consensus, Self::Batches, Self::Control, Self::Checkpoints];
 
     /// The name in protocol names, logs and metrics.
     pub fn name(self) -> &'static str {
@@ -23,6 +28,7 @@ impl Channel {
             Self::Consensus => "consensus",
             Self::Batches => "batches",
             Self::Control => "control",
+            Self::Checkpoints => "checkpoints",
         }
     }
 
@@ -31,6 +37,7 @@ impl Channel {
             Self::Consensus => 0,
             Self::Batches => 1,
             Self::Control => 2,
+            Self::Checkpoints => 3,
         }
     }
 }
@@ -45,7 +52,7 @@ pub(crate) enum Purpose {
 /// The protocol names of one chain.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocols {
-    push: [StreamProtocol; 3],
+    push: [StreamProtocol; N_CHANNELS],
     request: StreamProtocol,
 }
 

@@ -66,6 +66,8 @@ pub struct Limits {
     pub batches: ChannelLimits,
     /// Bounds of [`Channel::Control`].
     pub control: ChannelLimits,
+    /// Bounds of [`Channel::Checkpoints`].
+    pub checkpoints: ChannelLimits,
     /// The largest request.
     pub request_bytes: usize,
     /// The largest answer.
@@ -117,6 +119,12 @@ impl Default for Limits {
                 queue_bytes: 4 * MIB,
                 inbox_frames: 256,
             },
+            checkpoints: ChannelLimits {
+                frame_bytes: 64 * KIB,
+                queue_frames: 1024,
+                queue_bytes: 4 * MIB,
+                inbox_frames: 256,
+            },
             request_bytes: 64 * KIB,
             answer_bytes: 16 * MIB,
             inbound_requests_per_peer: 16,
@@ -140,6 +148,7 @@ impl Limits {
             Channel::Consensus => &self.consensus,
             Channel::Batches => &self.batches,
             Channel::Control => &self.control,
+            Channel::Checkpoints => &self.checkpoints,
         }
     }
 

@@ -3,17 +3,17 @@
 //! 1. TCP, noise and yamux. The identity is an ed25519 key; its peer id must be on the other side's list.
 //! 2. An unknown peer is refused right after the noise handshake, before a single substream or protocol name.
 //! 3. Every protocol name carries the chain: `/anji/<chain_id_hex>/<channel>/1`. Another chain never gets a substream.
-//! 4. Three push channels, each its own long-lived substream per peer and direction, so that a vote never waits
+//! 4. Four push channels, each its own long-lived substream per peer and direction, so that a vote never waits
 //!    behind a batch; and one short substream per request. A frame is a `u32` length (big-endian) and the bytes.
 //! 5. [`NetworkHandle::broadcast`] and [`NetworkHandle::send`] never block. Each peer has one queue per channel, bounded
-//!    in frames and bytes. Full: `Consensus` and `Control` drop the *oldest* frame (a newer vote or status supersedes it);
+//!    in frames and bytes. Full: `Consensus`, `Control` and `Checkpoints` drop the *oldest* frame (a newer one supersedes it);
 //!    `Batches` refuses the *newest* (older ones are named by a proposal first; whoever misses one asks for it).
 //! 6. Inbound nothing is dropped: each channel has its own bounded receiver in [`Events`]; while the application does
 //!    not drain it, the substream is not read and the sender's queue fills. A full receiver of one channel stops no other.
 //! 7. Requests: at most so many per peer at a time; more are refused unread. Dropping a [`Responder`] closes the substream.
 //! 8. A length above the limit, or more substreams than the protocol knows, is a violation: nothing is allocated, all
 //!    connections to that peer are closed, counted, logged, and it is kept away for a while. Nobody else notices.
-//! 9. A peer is *connected* when all three push substreams to it are open. Its queues exist only from then until the
+//! 9. A peer is *connected* when all four push substreams to it are open. Its queues exist only from then until the
 //!    last connection is gone: what was queued is dropped with them, counted, and the layers above ask again.
 //! 10. Both sides dialling at once leaves two connections. Both keep the one dialled by the smaller peer id; the
 //!     other one is drained, not cut: its writers finish, its requests are answered, then it closes for idleness.

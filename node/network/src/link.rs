@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Channel;
+use crate::channel::N_CHANNELS;
 use crate::peer::Peer;
 
 /// Readers of one channel on one connection: one, and briefly another after a change of connections there and back.
@@ -52,9 +53,9 @@ struct Connection<S> {
     /// Of two dialled by the same side the later counts: it dialled again because the earlier is dead to it.
     index: u64,
     keep_alive: bool,
-    outbound: [Outbound<S>; 3],
+    outbound: [Outbound<S>; N_CHANNELS],
     /// One clone per running reader.
-    readers: [Arc<()>; 3],
+    readers: [Arc<()>; N_CHANNELS],
     /// Cancelled when the connection is gone or given up.
     alive: CancellationToken,
     /// Cancelled when its writers are to finish.
@@ -119,7 +120,7 @@ impl<S> Link<S> {
             dialled_by_smaller,
             index: self.n_connections,
             keep_alive: true,
-            outbound: [const { Outbound::Closed }; 3],
+            outbound: [const { Outbound::Closed }; N_CHANNELS],
             readers: Default::default(),
             retired: alive.child_token(),
             alive,
@@ -287,13 +288,14 @@ mod tests {
     #[test]
     fn connected_only_when_all_push_substreams_are_open() {
         let mut link = link();
-        assert_eq!(establish(&mut link, 1, false).len(), 3);
+        assert_eq!(establish(&mut link, 1, false).len(), N_CHANNELS);
         assert!(link.on_opened(id(1), Channel::Consensus, "s").is_empty());
         assert!(link.on_opened(id(1), Channel::Batches, "s").is_empty());
+        assert!(link.on_opened(id(1), Channel::Control, "s").is_empty());
         assert_eq!(link.request_connection(), None);
-        let actions = link.on_opened(id(1), Channel::Control, "s");
+        let actions = link.on_opened(id(1), Channel::Checkpoints, "s");
         assert!(matches!(actions[0], Action::Connected));
-        assert_eq!(n_writes(&actions), 3);
+        assert_eq!(n_writes(&actions), N_CHANNELS);
         assert_eq!(link.request_connection(), Some(id(1)));
     }
 
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(link.request_connection(), Some(id(1)));
         let actions = open_all(&mut link, 2);
         assert!(retired.is_cancelled());
-        assert_eq!(n_writes(&actions), 3);
+        assert_eq!(n_writes(&actions), N_CHANNELS);
         assert!(actions.iter().any(|action| matches!(action, Action::KeepAlive(other, false) if *other == id(1))));
         assert!(!actions.iter().any(|action| matches!(action, Action::Connected)));
         assert_eq!(link.request_connection(), Some(id(2)));
@@ -329,8 +331,8 @@ mod tests {
         assert!(matches!(actions[..], [Action::KeepAlive(other, false)] if other == id(2)));
         let actions = link.on_closed(id(1));
         assert!(matches!(actions[0], Action::KeepAlive(other, true) if other == id(2)));
-        assert_eq!(actions.len(), 4);
-        assert_eq!(n_writes(&open_all(&mut link, 2)), 3);
+        assert_eq!(actions.len(), 1 + N_CHANNELS);
+        assert_eq!(n_writes(&open_all(&mut link, 2)), N_CHANNELS);
         assert_eq!(link.session, Some(1));
         assert!(matches!(link.on_closed(id(2))[..], [Action::Disconnected]));
     }

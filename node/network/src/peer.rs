@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
+use crate::channel::N_CHANNELS;
 use crate::metrics::{Metrics, labels, peer_label};
 use crate::queue::SendQueue;
 use crate::{Channel, Limits, PeerConfig};
@@ -24,7 +25,7 @@ pub struct PeerStatus {
     /// The last ping round trip of this connection.
     pub rtt: Option<Duration>,
     /// Per channel, in the order of [`Channel::ALL`], since the node started.
-    pub traffic: [ChannelTraffic; 3],
+    pub traffic: [ChannelTraffic; N_CHANNELS],
 }
 
 impl PeerStatus {
@@ -59,7 +60,7 @@ pub(crate) struct Peer {
     pub(crate) serving: Arc<Semaphore>,
     /// Slots for asking it.
     pub(crate) asking: Semaphore,
-    lanes: [Lane; 3],
+    lanes: [Lane; N_CHANNELS],
     link: Mutex<LinkFigures>,
 }
 

@@ -49,7 +49,7 @@ impl SendQueue {
             max_frames: limits.queue_frames,
             max_bytes: limits.queue_bytes,
             when_full: match channel {
-                Channel::Consensus | Channel::Control => WhenFull::DropOldest,
+                Channel::Consensus | Channel::Control | Channel::Checkpoints => WhenFull::DropOldest,
                 Channel::Batches => WhenFull::RefuseNewest,
             },
         }

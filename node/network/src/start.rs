@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
 use crate::behaviour::Streams;
-use crate::channel::Protocols;
+use crate::channel::{N_CHANNELS, Protocols};
 use crate::driver::Driver;
 use crate::handle::Shared;
 use crate::identity::keypair_of_seed;
@@ -48,6 +48,8 @@ pub struct Events {
     pub batches: mpsc::Receiver<Message>,
     /// Frames of [`Channel::Control`].
     pub control: mpsc::Receiver<Message>,
+    /// Frames of [`Channel::Checkpoints`].
+    pub checkpoints: mpsc::Receiver<Message>,
     /// Requests of peers, each with its [`crate::Responder`].
     pub requests: mpsc::Receiver<Request>,
     /// Peers that came and went. When not drained, a peer that came and went in between is told once.
@@ -65,7 +67,7 @@ pub enum PeerEvent {
 
 /// The application's ends of what [`Events`] receives.
 pub(crate) struct Inboxes {
-    pub(crate) push: [mpsc::Sender<Message>; 3],
+    pub(crate) push: [mpsc::Sender<Message>; N_CHANNELS],
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) peers: mpsc::Sender<PeerEvent>,
 }
@@ -183,9 +185,11 @@ fn channels(limits: &crate::Limits) -> (Inboxes, Events) {
     let (consensus_tx, consensus) = inbox(Channel::Consensus);
     let (batches_tx, batches) = inbox(Channel::Batches);
     let (control_tx, control) = inbox(Channel::Control);
+    let (checkpoints_tx, checkpoints) = inbox(Channel::Checkpoints);
     // The slots per peer bound what can wait here beyond this.
     let (requests_tx, requests) = mpsc::channel(limits.inbound_requests_per_peer);
     let (peers_tx, peers) = mpsc::channel(PEER_EVENTS);
-    let inboxes = Inboxes { push: [consensus_tx, batches_tx, control_tx], requests: requests_tx, peers: peers_tx };
-    (inboxes, Events { consensus, batches, control, requests, peers })
+    let push = [consensus_tx, batches_tx, control_tx, checkpoints_tx];
+    let inboxes = Inboxes { push, requests: requests_tx, peers: peers_tx };
+    (inboxes, Events { consensus, batches, control, checkpoints, requests, peers })
 }

@@ -20,6 +20,7 @@ async fn a_broadcast_reaches_every_peer_on_its_channel() {
                 Channel::Consensus => &mut node.events.consensus,
                 Channel::Batches => &mut node.events.batches,
                 Channel::Control => &mut node.events.control,
+                Channel::Checkpoints => &mut node.events.checkpoints,
             };
             let message = next(inbox).await;
             assert_eq!((message.from, message.bytes), (from, frame.clone()));

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::harness::*;
 
-const CHANNELS: [&str; 3] = ["consensus", "batches", "control"];
+const CHANNELS: [&str; 4] = ["consensus", "batches", "control", "checkpoints"];
 
 fn protocol(chain: &str, what: &str) -> StreamProtocol {
     StreamProtocol::try_from_owned(format!("/anji/{chain}/{what}/1")).expect("a protocol name")
