@@ -92,6 +92,52 @@ pub struct Cosignature {
     pub signature: [u8; 64],
 }
 
+/// Both signatures of one validator on one checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct ValidatorSignatures {
+    /// The timestamped one, which counts for finality.
+    pub cosignature: Cosignature,
+    /// Plain Ed25519 over the checkpoint's text, for clients that know notes only.
+    pub plain: [u8; 64],
+}
+
+/// The checkpoint after one block, with the validators' signatures on it.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct SignedCheckpoint {
+    /// The block's height.
+    pub height: u64,
+    /// The log after it.
+    pub log: LogRoot,
+    /// The signatures, by address.
+    pub signatures: Vec<ValidatorSignatures>,
+}
+
+impl SignedCheckpoint {
+    /// The cosignatures alone: what [`check_final`] judges.
+    #[must_use]
+    pub fn cosignatures(&self) -> Vec<Cosignature> {
+        self.signatures.iter().map(|it| it.cosignature.clone()).collect()
+    }
+
+    /// The checkpoint as a signed note: of every validator that signed, its plain line and its cosignature line. Lines that do not
+    /// verify are left out.
+    #[must_use]
+    pub fn note(&self, chain_id: &ChainId, validators: &ValidatorSet) -> SignedNote {
+        let text = checkpoint_text(&origin(chain_id), &self.log);
+        let mut signatures = Vec::new();
+        for ValidatorSignatures { cosignature, plain } in &self.signatures {
+            let Some(validator) = validators.get(&cosignature.validator) else { continue };
+            let (key, cosigner) = (log_key(chain_id, validator), cosigner_key(chain_id, validator));
+            let plain = plain_line(&key.name, &key.public_key, plain);
+            let timed =
+                cosignature_line(&cosigner.name, &cosigner.public_key, cosignature.time_s, &cosignature.signature);
+            signatures.extend((check_line(&key, &text, &plain) == Some(true)).then_some(plain));
+            signatures.extend((check_line(&cosigner, &text, &timed) == Some(true)).then_some(timed));
+        }
+        SignedNote { text, signatures }
+    }
+}
+
 /// Why a checkpoint is not what it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CheckpointError {

@@ -10,6 +10,7 @@ pub mod active_tree;
 pub mod bundle;
 pub mod certificate;
 pub mod checkpoint;
+pub mod equivocation;
 pub mod header;
 pub mod log_proof;
 pub mod log_tree;
@@ -22,7 +23,7 @@ pub mod window_proof;
 
 pub use active_tree::{ActiveProof, check_active};
 pub use certificate::{CertificateError, CommitCertificate, CommitSignature, verify_certificate};
-pub use checkpoint::{CheckpointError, Cosignature, check_final, checkpoint_text, origin};
+pub use checkpoint::{CheckpointError, Cosignature, SignedCheckpoint, ValidatorSignatures, check_final};
 pub use header::{Header, MAX_BLOCK_BATCHES};
 pub use log_proof::{check_consistency, check_inclusion};
 pub use log_tree::{LogRoot, LogTree};
