@@ -101,7 +101,7 @@ impl Executor {
         options: &ExecutionOptions,
         metrics: ExecutionMetrics,
     ) -> Result<Self, ExecutionError> {
-        let Opened { mut store, reader, blocks } = opened;
+        let Opened { mut store, reader, blocks, .. } = opened;
         let last = match reader.last_block()? {
             Some(last) => last,
             None => write_genesis(&mut store, &reader, genesis)?,

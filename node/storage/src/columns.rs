@@ -12,6 +12,7 @@
 //! | `roots` | height u64 | borsh of [`BlockRecord`] |
 //! | `active` | chunk u64 | 256 bytes of the active bitmap as of the height in `meta` |
 //! | `captured` | window u64, payment id's sort bytes | nothing |
+//! | `checkpoints` | height u64 | borsh of [`anji_verify::SignedCheckpoint`]; final ones only |
 //! | `meta` | `chain`, `executed`, `active`, `windows` | chain id 32; height u64; height u64; borsh of `WindowTree` |
 //!
 //! A result: tag u8 (0 refused, 1 payment, 2 mandate, 3 refund named by the operation's own id, 4 any other entity; +128 if the receipt is
@@ -42,10 +43,12 @@ pub const ROOTS: &str = "roots";
 pub const ACTIVE: &str = "active";
 /// Payments by the window of their captures.
 pub const CAPTURED: &str = "captured";
+/// Final checkpoints by height, with the validators' signatures. Not derived from blocks: a rebuilt state has none.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// Chain and heights.
 pub const META: &str = "meta";
 /// All of them, in the order of the table above.
-pub const ALL: [&str; 10] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, ACTIVE, CAPTURED, META];
+pub const ALL: [&str; 11] = [ENTRIES, LATEST, OPS, RECEIPTS, DUE, TILES, ROOTS, ACTIVE, CAPTURED, CHECKPOINTS, META];
 
 pub(crate) const META_CHAIN: &[u8] = b"chain";
 pub(crate) const META_EXECUTED: &[u8] = b"executed";

@@ -8,6 +8,7 @@
 
 mod active;
 pub mod blocks;
+mod checkpoints;
 pub mod columns;
 mod commit;
 pub mod error;
@@ -23,6 +24,7 @@ mod windows;
 pub use active::{ActiveAt, PROVABLE_BLOCKS};
 pub use blocks::disk::{Disk, SystemDisk};
 pub use blocks::{Block, BlockFile, Proposal};
+pub use checkpoints::CheckpointStore;
 pub use columns::{BatchReceipts, BlockRecord, Latest, OpRow};
 pub use commit::{BlockCommit, EntryBuffer, Store};
 pub use error::{AppendError, CommitError, OpenError, ReadError};
@@ -31,5 +33,5 @@ pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 
 /// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.
 ///
-/// History: 1, the founding format; 2, the bitmap of latest versions and the payments of windows.
-pub const FORMAT_VERSION: u32 = 2;
+/// History: 1, the founding format; 2, the bitmap of latest versions and the payments of windows; 3, final checkpoints.
+pub const FORMAT_VERSION: u32 = 3;

@@ -9,6 +9,7 @@ use crate::active::load_active;
 use crate::blocks::BlockFile;
 use crate::blocks::disk::{Disk, SystemDisk};
 use crate::blocks::open::BlockOptions;
+use crate::checkpoints::CheckpointStore;
 use crate::columns::{self, BlockRecord, ENTRIES, META, META_CHAIN, META_EXECUTED, RECEIPTS, ROOTS};
 use crate::commit::Store;
 use crate::error::{OpenError, ReadError};
@@ -81,6 +82,8 @@ pub struct Opened {
     pub reader: Reader,
     /// The block file; clone it freely.
     pub blocks: BlockFile,
+    /// Final checkpoints; clone it freely.
+    pub checkpoints: CheckpointStore,
 }
 
 /// A data folder opened for looking only: works beside a running node and changes nothing.
@@ -126,7 +129,9 @@ impl Store {
         let state = Arc::new(state);
         let sums = SumsKeeper::start(Arc::clone(&state), checked)?;
         let reader = Reader::new(Arc::clone(&state), blocks.clone());
-        Ok(Opened { store: Store::new(state, chain, tree, unsaved, sums, options.flush_every), reader, blocks })
+        let checkpoints = CheckpointStore::new(Arc::clone(&state));
+        let store = Store::new(state, chain, tree, unsaved, sums, options.flush_every);
+        Ok(Opened { store, reader, blocks, checkpoints })
     }
 
     /// Opens a data folder for looking only.

@@ -67,6 +67,10 @@ impl Reader {
         Self { state, blocks }
     }
 
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Height of the last executed block; `None` before genesis is written.
     pub fn executed_height(&self) -> Result<Option<u64>, ReadError> {
         Ok(self.state.last().map(|last| last.height))

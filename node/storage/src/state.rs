@@ -78,7 +78,7 @@ fn db_options(options: &StoreOptions, create: bool) -> Options {
     db.set_paranoid_checks(true);
     db.set_atomic_flush(true);
     db.set_db_write_buffer_size(options.write_buffer_bytes);
-    // One writer: no locks between writers, and sequential keys find their place at once.
+    // One writer, and now and then a checkpoint: no locks between writers, and sequential keys find their place at once.
     db.set_allow_concurrent_memtable_write(false);
     db.set_enable_write_thread_adaptive_yield(false);
     // Its own log is off, so the space it sets aside for one is wasted; so is most of what it sets aside for a manifest.

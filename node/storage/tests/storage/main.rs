@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
 mod blocks;
+mod checkpoints;
 mod disk;
 mod folder;
 mod proofs;

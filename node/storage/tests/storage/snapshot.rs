@@ -9,6 +9,11 @@ fn column_families_hold_these_bytes() {
     let dir = folder();
     let mut opened = open(dir.path());
     Filler::new().fill(&mut opened, 2, 3);
+    let log = opened.reader.root_at(2).unwrap().unwrap();
+    let cosignature =
+        anji_verify::Cosignature { validator: anji_verify::Address([7; 20]), time_s: 9, signature: [8; 64] };
+    let signatures = vec![anji_verify::ValidatorSignatures { cosignature, plain: [9; 64] }];
+    opened.checkpoints.put(&anji_verify::SignedCheckpoint { height: 2, log, signatures }).unwrap();
     let hex = |bytes: &[u8]| {
         bytes.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
