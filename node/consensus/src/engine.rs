@@ -124,7 +124,7 @@ pub(crate) async fn settle_fresh(shared: &Shared, start: Start) -> Result<Start,
     if tip == 0 {
         // From now on the log is this node's own.
         let start = with_new_log(shared, 0)?;
-        shared.update_progress(|progress| progress.role = Role::Validator);
+        shared.set_votes_from(0);
         return Ok(start);
     }
     let reason = format!("its consensus log is fresh, but the chain is at height {tip} already");

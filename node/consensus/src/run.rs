@@ -18,10 +18,11 @@ use crate::shared::{Parts, Role, Shared};
 use crate::status;
 use anji_contracts::batch::MAX_BATCH_LIFE_MS;
 use anji_network::{NetworkHandle, PeerId};
+use anji_verify::equivocation::Equivocation;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 /// The neighbours of consensus.
@@ -97,7 +98,11 @@ impl Consensus {
         let parts = Parts { config, blocks, execution, pool, network, metrics, chain, bodies, fatal };
         let shared = Arc::new(Shared::new(parts));
         let (start, role) = role_at_start(&shared)?;
-        shared.update_progress(|progress| progress.role = role);
+        if role == Role::Validator {
+            shared.set_votes_from(0);
+        } else {
+            shared.update_progress(|progress| progress.role = role);
+        }
         for peer in shared.network.peers().into_iter().filter(anji_network::PeerStatus::is_connected) {
             shared.peers.set_connected(peer.peer_id, true);
             status::send_to(&shared, peer.peer_id);
@@ -147,6 +152,19 @@ impl ConsensusHandle {
     #[must_use]
     pub fn decided(&self) -> watch::Receiver<u64> {
         self.shared.decided()
+    }
+
+    /// Everything the engine sees validators sign that excludes each other, from now on.
+    #[must_use]
+    pub fn equivocations(&self) -> broadcast::Receiver<Equivocation> {
+        self.shared.equivocations()
+    }
+
+    /// The first height that this node may sign for: 0 if its consensus log is intact; the height after that at which it was past
+    /// everything it could have signed, if it lost its log; `None` while it does not vote.
+    #[must_use]
+    pub fn votes_from(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.votes_from()
     }
 
     /// Resolves when consensus cannot go on; the process should then exit with [`Fatal::exit_code`]. Only one caller gets the reason;
@@ -213,7 +231,7 @@ async fn run_engine(shared: &Arc<Shared>, mut start: Start, stop: &mut watch::Re
             decided,
             "this node is past every height it could have signed; it votes from the next height on"
         );
-        shared.update_progress(|progress| progress.role = Role::Validator);
+        shared.set_votes_from(decided + 1);
     }
 }
 

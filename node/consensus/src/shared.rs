@@ -12,10 +12,14 @@ use crate::peers::Peers;
 use crate::ports::{Blocks, Execution, Pool};
 use anji_network::NetworkHandle;
 use anji_verify::Address;
+use anji_verify::equivocation::Equivocation;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
+
+/// Equivocations that wait to be kept; a validator that makes more has been found out already.
+const EQUIVOCATIONS: usize = 256;
 
 /// One node's consensus.
 pub(crate) struct Shared {
@@ -40,6 +44,10 @@ pub(crate) struct Shared {
     /// Set once consensus has failed.
     failed: watch::Sender<bool>,
     fatal: mpsc::Sender<Fatal>,
+    /// The first height that this node votes on since it started or began to vote; `None` while it does not.
+    votes_from: watch::Sender<Option<u64>>,
+    /// What validators signed that excludes each other.
+    equivocations: broadcast::Sender<Equivocation>,
     progress: Mutex<Progress>,
 }
 
@@ -101,6 +109,8 @@ impl Shared {
             fruitless: AtomicU32::new(0),
             failed: watch::Sender::new(false),
             fatal: parts.fatal,
+            votes_from: watch::Sender::new(None),
+            equivocations: broadcast::Sender::new(EQUIVOCATIONS),
             progress: Mutex::new(Progress {
                 height: decided,
                 round: 0,
@@ -180,6 +190,26 @@ impl Shared {
     /// Whether consensus has failed.
     pub(crate) fn failed(&self) -> watch::Receiver<bool> {
         self.failed.subscribe()
+    }
+
+    /// This node votes, and on nothing below `height`; 0 if its log tells all it ever signed.
+    pub(crate) fn set_votes_from(&self, height: u64) {
+        self.update_progress(|progress| progress.role = Role::Validator);
+        self.votes_from.send_replace(Some(height));
+    }
+
+    /// A validator signed two things that exclude each other.
+    pub(crate) fn equivocated(&self, equivocation: Equivocation) {
+        // Nobody listening: it was logged and counted.
+        let _ = self.equivocations.send(equivocation);
+    }
+
+    pub(crate) fn equivocations(&self) -> broadcast::Receiver<Equivocation> {
+        self.equivocations.subscribe()
+    }
+
+    pub(crate) fn votes_from(&self) -> watch::Receiver<Option<u64>> {
+        self.votes_from.subscribe()
     }
 
     pub(crate) fn progress(&self) -> Progress {

@@ -18,7 +18,12 @@ pub(crate) struct Vote {
 impl Vote {
     /// What the signature covers; `None` for a vote without a round, which no correct node makes.
     pub(crate) fn sign_bytes(&self, chain_id: ChainId) -> Option<[u8; 32]> {
-        let body = VoteBody {
+        Some(self.body(chain_id)?.sign_bytes())
+    }
+
+    /// What is signed, as others verify it.
+    pub(crate) fn body(&self, chain_id: ChainId) -> Option<VoteBody> {
+        Some(VoteBody {
             chain_id,
             kind: match self.kind {
                 VoteType::Prevote => VoteKind::Prevote,
@@ -31,8 +36,7 @@ impl Vote {
                 NilOrVal::Val(value) => Some(value),
             },
             validator: self.address.0,
-        };
-        Some(body.sign_bytes())
+        })
     }
 }
 

@@ -2,13 +2,14 @@
 //! there is something to do (engine trap 12).
 
 use crate::app::{App, Next};
-use crate::context::{Anji, Height};
+use crate::context::{Anji, Height, Proposal, Vote};
 use crate::engine_types::MisbehaviorEvidence;
-use crate::engine_types::core::CommitCertificate;
+use crate::engine_types::core::{CommitCertificate, SignedMessage};
 use crate::error::Fatal;
 use crate::idle;
 use crate::metrics::Evidence;
 use crate::shared::Shared;
+use anji_verify::equivocation::{Equivocation, Signed};
 use arc_malachitebft_app_channel::Reply;
 use arc_malachitebft_app_channel::app::engine::host::Next as EngineNext;
 use std::sync::Arc;
@@ -39,17 +40,30 @@ pub(crate) fn on_finalized(
     Next::Go
 }
 
+/// Counts, logs and hands on what the engine saw validators sign twice.
 fn tell_evidence(shared: &Shared, height: u64, evidence: &MisbehaviorEvidence<Anji>) {
+    let chain_id = shared.config.chain_id;
+    let vote =
+        |it: &SignedMessage<Anji, Vote>| Some(Signed { body: it.message.body(chain_id)?, signature: it.signature.0 });
+    let proposal = |it: &SignedMessage<Anji, Proposal>| {
+        Some(Signed { body: it.message.body(chain_id)?, signature: it.signature.0 })
+    };
     for (validator, pairs) in evidence.votes.iter() {
         shared.metrics.equivocated(Evidence::Vote, pairs.len());
         for (first, second) in pairs {
             tracing::error!(height, %validator, ?first, ?second, "a validator signed two votes for one step");
+            if let Some((first, second)) = vote(first).zip(vote(second)) {
+                shared.equivocated(Equivocation::Votes(first, second));
+            }
         }
     }
     for (validator, pairs) in evidence.proposals.iter() {
         shared.metrics.equivocated(Evidence::Proposal, pairs.len());
         for (first, second) in pairs {
             tracing::error!(height, %validator, ?first, ?second, "a validator signed two proposals for one round");
+            if let Some((first, second)) = proposal(first).zip(proposal(second)) {
+                shared.equivocated(Equivocation::Proposals(first, second));
+            }
         }
     }
 }
