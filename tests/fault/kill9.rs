@@ -89,7 +89,7 @@ fn no_receipt_is_lost_when_nodes_are_killed_under_load() {
 fn assert_receipts_stand(net: &Net, node: &str, given: &[Decided]) {
     let stored = net.run(async {
         let mut wallet = net.ledger().wallet_of(node, 1);
-        let request = pb::StreamReceiptsRequest { from_seq: 0, participant: 1 };
+        let request = pb::StreamReceiptsRequest { from_seq: 0, participant: 1, ..Default::default() };
         let mut stream = wallet.stream_receipts(request).await.expect("a stream").into_inner();
         let last = given.iter().map(|it| it.receipts.seq).max().expect("something was given");
         let mut stored = std::collections::BTreeMap::new();

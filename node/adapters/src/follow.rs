@@ -173,7 +173,7 @@ pub(crate) async fn follow_receipts(
     loop {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = receipts_once(&nodes, &mut next_seq, &news, &mut patience) => ended,
+            ended = receipts_once(&nodes, &shared, &mut next_seq, &news, &mut patience) => ended,
         };
         tracing::debug!(node = nodes.address(), next_seq, code = %ended.code(), "the stream of receipts ended: {}", ended.message());
         let trouble = format!("the node's receipts cannot be followed: {}", ended.message());
@@ -187,11 +187,12 @@ pub(crate) async fn follow_receipts(
 
 async fn receipts_once(
     nodes: &Nodes,
+    shared: &Shared,
     next_seq: &mut u64,
     news: &mpsc::Sender<News>,
     patience: &mut Patience,
 ) -> Status {
-    let message = v1::StreamReceiptsRequest { from_seq: *next_seq, participant: 0 };
+    let message = v1::StreamReceiptsRequest { from_seq: *next_seq, tell_final: true, ..Default::default() };
     let opened = nodes.open(message, |mut client, request| async move { client.stream_receipts(request).await }).await;
     let (node, mut stream) = match opened {
         Ok(opened) => opened,
@@ -215,6 +216,10 @@ async fn receipts_once(
             }
             Some(v1::stream_receipts_response::Item::NextSeq(next_seq)) => {
                 News::Receipts { receipts: Vec::new(), next_seq }
+            }
+            Some(v1::stream_receipts_response::Item::FinalHeight(height)) => {
+                shared.saw_final(height);
+                continue;
             }
             None => continue,
         };

@@ -18,6 +18,8 @@ pub enum Purpose {
     Signing,
     /// Opens envelopes sealed to the participant (X25519); lives with the adapter.
     Encryption,
+    /// Cosigns checkpoints as an outside witness (Ed25519); lives with the witness.
+    Witness,
 }
 
 impl Purpose {
@@ -29,6 +31,7 @@ impl Purpose {
             Self::Network => "network",
             Self::Signing => "signing",
             Self::Encryption => "encryption",
+            Self::Witness => "witness",
         }
     }
 }
@@ -131,7 +134,9 @@ impl PrivateKey {
     pub fn public(&self) -> [u8; 32] {
         match self.purpose {
             Purpose::Encryption => curve25519_dalek::MontgomeryPoint::mul_base_clamped(self.seed).to_bytes(),
-            Purpose::Consensus | Purpose::Network | Purpose::Signing => self.ed25519().verifying_key().to_bytes(),
+            Purpose::Consensus | Purpose::Network | Purpose::Signing | Purpose::Witness => {
+                self.ed25519().verifying_key().to_bytes()
+            }
         }
     }
 

@@ -47,12 +47,25 @@ pub(crate) struct Service {
     pub(crate) stop: CancellationToken,
 }
 
+/// Metadata with which a caller says what it waits for: `decided`, as without it, or `final`.
+const WAIT_METADATA: &str = "anji-wait";
+
+fn until_final<T>(request: &Request<T>) -> Result<bool, Status> {
+    match request.metadata().get(WAIT_METADATA).map(|it| it.to_str()) {
+        None | Some(Ok("decided")) => Ok(false),
+        Some(Ok("final")) => Ok(true),
+        Some(_) => Err(FieldError::new(WAIT_METADATA, "must be `decided` or `final`").into()),
+    }
+}
+
 /// What a mutating call is about.
 struct Asked<'a> {
     method: &'static str,
     request_id: &'a str,
     content: [u8; 16],
     wait: Duration,
+    /// Answer when the operation is final, not when it is decided.
+    until_final: bool,
 }
 
 impl Service {
@@ -90,11 +103,13 @@ impl Service {
     ) -> Result<Response<v1::OperationResult>, Status> {
         let admitted = self.admit(&request, true).map(drop);
         let wait = deadline(&request, self.default_deadline);
+        let until_final = until_final(&request);
         let message = request.into_inner();
         let result = match admitted {
             Ok(()) => {
+                let until_final = until_final?;
                 let content = content_hash(method, &message);
-                let asked = Asked { method, request_id: request_id(&message), content, wait };
+                let asked = Asked { method, request_id: request_id(&message), content, wait, until_final };
                 self.act_once(&asked, body(self, &message)).await
             }
             Err(status) => Err(status),
@@ -140,6 +155,18 @@ impl Service {
             },
         };
         tracing::debug!(method = asked.method, op = %op_id, height = receipt.height, "decided");
+        if asked.until_final {
+            let mut final_height = self.shared.final_height();
+            tokio::select! {
+                // The sender is in `shared`, so only the time-out can fail.
+                reached = tokio::time::timeout_at(deadline, final_height.wait_for(|it| *it >= receipt.height)) => {
+                    if reached.is_err() {
+                        return Err(self.not_final(asked.request_id, op_id, Reason::StillPending));
+                    }
+                }
+                () = self.stop.cancelled() => return Err(self.not_final(asked.request_id, op_id, Reason::ShuttingDown)),
+            }
+        }
         self.answer(&receipt, replayed)
     }
 
@@ -176,11 +203,22 @@ impl Service {
     }
 
     fn still_open(&self, request_id: &str, op_id: OpId, reason: Reason) -> Status {
-        let id = op_id.to_string();
-        let participant = self.shared.participant.to_string();
         let message = format!(
             "accepted and under way, not decided yet: repeat the call with the same request_id `{request_id}`, or ask GetRequest; it never acts twice"
         );
+        self.about(request_id, op_id, reason, message)
+    }
+
+    fn not_final(&self, request_id: &str, op_id: OpId, reason: Reason) -> Status {
+        let message = format!(
+            "decided, not final yet: repeat the call with the same request_id `{request_id}`, or ask GetRequest for the decision; it never acts twice"
+        );
+        self.about(request_id, op_id, reason, message)
+    }
+
+    fn about(&self, request_id: &str, op_id: OpId, reason: Reason, message: String) -> Status {
+        let id = op_id.to_string();
+        let participant = self.shared.participant.to_string();
         reason.status_with(
             message,
             [("op_id", id.as_str()), ("participant", participant.as_str()), ("request_id", request_id)],

@@ -44,11 +44,18 @@ pub(crate) struct Shared {
     pub(crate) participant: ParticipantId,
     state: Mutex<State>,
     seen: watch::Sender<bool>,
+    /// Every block up to this height is final, as a node told.
+    final_height: watch::Sender<u64>,
 }
 
 impl Shared {
     pub(crate) fn new(participant: ParticipantId) -> Self {
-        Self { participant, state: Mutex::default(), seen: watch::Sender::new(false) }
+        Self {
+            participant,
+            state: Mutex::default(),
+            seen: watch::Sender::new(false),
+            final_height: watch::Sender::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -73,6 +80,19 @@ impl Shared {
                 return chain;
             }
         }
+    }
+
+    /// A node told that every block up to this height is final. What is final stays so, whichever node said it.
+    pub(crate) fn saw_final(&self, height: u64) {
+        self.final_height.send_if_modified(|known| {
+            let higher = height > *known;
+            *known = height.max(*known);
+            higher
+        });
+    }
+
+    pub(crate) fn final_height(&self) -> watch::Receiver<u64> {
+        self.final_height.subscribe()
     }
 
     pub(crate) fn identity_trouble(&self, trouble: Option<String>) {

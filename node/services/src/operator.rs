@@ -4,12 +4,17 @@ use crate::deadline::Deadline;
 use crate::ledger;
 use crate::server::Core;
 use crate::view::NodeRole;
+use anji_contracts::codec;
 use anji_proto::v1;
 use anji_proto::v1::operator_service_server::OperatorService;
+use anji_verify::equivocation::Equivocation;
 use anji_wire::Reason;
 use std::sync::Arc;
 use std::time::Instant;
 use tonic::{Request, Response, Status};
+
+/// Equivocations in one answer.
+const MAX_EQUIVOCATIONS: usize = 100;
 
 /// The operator service.
 pub(crate) struct Operator(pub(crate) Arc<Core>);
@@ -66,6 +71,7 @@ impl Operator {
             }),
             uptime_ms: u64::try_from(core.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             n_alarms: node.n_alarms,
+            final_height: *core.final_height.borrow(),
         })
     }
 
@@ -130,6 +136,23 @@ impl OperatorService for Operator {
         };
         let validators = all.into_iter().map(validator).collect();
         self.answer("ListValidators", since, Ok(v1::ListValidatorsResponse { validators, total_power }))
+    }
+
+    async fn list_equivocations(
+        &self,
+        request: Request<v1::ListEquivocationsRequest>,
+    ) -> Result<Response<v1::ListEquivocationsResponse>, Status> {
+        let since = Instant::now();
+        let all = self.0.view.equivocations();
+        let n_total = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let skip = usize::try_from(request.get_ref().skip).unwrap_or(usize::MAX);
+        let equivocation = |it: &Equivocation| v1::Equivocation {
+            validator: it.validator().0.to_vec(),
+            subject: it.subject(),
+            proof: codec::encode(it),
+        };
+        let equivocations = all.iter().skip(skip).take(MAX_EQUIVOCATIONS).map(equivocation).collect();
+        self.answer("ListEquivocations", since, Ok(v1::ListEquivocationsResponse { equivocations, n_total }))
     }
 
     async fn get_roots(&self, request: Request<v1::GetRootsRequest>) -> Result<Response<v1::GetRootsResponse>, Status> {

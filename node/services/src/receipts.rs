@@ -34,34 +34,46 @@ pub(crate) fn filter(sight: Sight, wanted: u32) -> Result<Option<ParticipantId>,
     }
 }
 
-/// Runs a stream until it is over.
-pub(crate) async fn run(
-    core: Arc<Core>,
-    from_seq: u64,
-    filter: Option<ParticipantId>,
-    outlet: Outlet<v1::StreamReceiptsResponse>,
-) {
-    // The outlet knows why it is over; whoever reads from the other end is told.
-    let _ = follow(&core, from_seq, filter, &outlet).await;
+/// What a stream shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// From this sequence on.
+    pub(crate) from_seq: u64,
+    /// Whose batches; `None` for everybody's.
+    pub(crate) participant: Option<ParticipantId>,
+    /// Only those of final blocks.
+    pub(crate) final_only: bool,
+    /// The final height too.
+    pub(crate) tell_final: bool,
 }
 
-async fn follow(
-    core: &Core,
-    mut next_seq: u64,
-    filter: Option<ParticipantId>,
-    outlet: &Outlet<v1::StreamReceiptsResponse>,
-) -> Result<(), Closed> {
+/// Runs a stream until it is over.
+pub(crate) async fn run(core: Arc<Core>, wanted: Wanted, outlet: Outlet<v1::StreamReceiptsResponse>) {
+    // The outlet knows why it is over; whoever reads from the other end is told.
+    let _ = follow(&core, wanted, &outlet).await;
+}
+
+async fn follow(core: &Core, wanted: Wanted, outlet: &Outlet<v1::StreamReceiptsResponse>) -> Result<(), Closed> {
+    let Wanted { from_seq: mut next_seq, participant: filter, final_only, tell_final } = wanted;
     // Subscribed before the first look, so that nothing comes in between unseen.
     let mut head = core.feed.head();
+    let mut final_height = core.final_height.clone();
+    let mut told_final = 0;
     let mut told = Instant::now();
     loop {
-        let batches = match outlet.or_over(load(core, &core.feed, next_seq)).await? {
+        let final_now = *final_height.borrow_and_update();
+        let mut batches = match outlet.or_over(load(core, &core.feed, next_seq)).await? {
             Ok(batches) => batches,
             Err(status) => {
                 outlet.close(status);
                 return Err(Closed);
             }
         };
+        if final_only {
+            // What is not final yet is loaded again once it is.
+            let n_final = batches.iter().take_while(|batch| batch.height <= final_now).count();
+            batches.truncate(n_final);
+        }
         for batch in &batches {
             if batch.seq != next_seq {
                 tracing::error!(expected = next_seq, found = batch.seq, "receipts of a batch are missing");
@@ -75,14 +87,26 @@ async fn follow(
             }
             next_seq = next_seq.saturating_add(1);
         }
+        if tell_final && final_now > told_final {
+            outlet.send(v1::StreamReceiptsResponse { item: Some(Item::FinalHeight(final_now)) }).await?;
+            told_final = final_now;
+        }
         if told.elapsed() >= core.limits.heartbeat {
             outlet.send(v1::StreamReceiptsResponse { item: Some(Item::NextSeq(next_seq)) }).await?;
             told = Instant::now();
         }
         if batches.is_empty() {
-            let quiet = tokio::time::timeout_at(told + core.limits.heartbeat, head.changed());
-            // Woken by a block or by the heartbeat: both mean to look again. The feed outlives its streams.
-            let _ = outlet.or_over(quiet).await?;
+            let quiet = tokio::time::sleep_until(told + core.limits.heartbeat);
+            let news = async {
+                tokio::select! {
+                    // A stream of final receipts has no use for a block before it is final.
+                    Ok(()) = head.changed(), if !final_only => {}
+                    Ok(()) = final_height.changed(), if final_only || tell_final => {}
+                    () = quiet => {}
+                }
+            };
+            // Whatever woke it means to look again.
+            outlet.or_over(news).await?;
         }
     }
 }

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,8 @@ pub struct Setup {
     pub mempool: Mempool,
     /// What was executed.
     pub feed: Arc<Feed>,
+    /// Every block up to this height is final.
+    pub final_height: watch::Receiver<u64>,
     /// The rest of the node.
     pub view: Arc<dyn NodeView>,
     /// Who may call.
@@ -75,6 +77,7 @@ pub(crate) struct Core {
     pub(crate) reader: Reader,
     pub(crate) mempool: Mempool,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) final_height: watch::Receiver<u64>,
     pub(crate) view: Arc<dyn NodeView>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
@@ -130,6 +133,7 @@ impl Services {
             reader: setup.reader,
             mempool: setup.mempool,
             feed: setup.feed,
+            final_height: setup.final_height,
             view: setup.view,
             limits: setup.limits,
             metrics: metrics.clone(),

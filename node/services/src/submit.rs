@@ -1,4 +1,5 @@
-//! Signed batches in: admitted by the mempool, and on request answered with their receipts once decided, durable and executed here.
+//! Signed batches in: admitted by the mempool, and on request answered with their receipts once decided, durable and executed here, or
+//! once final.
 
 use crate::access::not_your_data;
 use crate::callers::Caller;
@@ -31,6 +32,15 @@ const CHUNK: usize = 64;
 pub(crate) struct Submitted {
     admitted: Admitted,
     waiter: Option<Waiter>,
+    until: Until,
+}
+
+/// What a caller waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Until {
+    Admitted,
+    Decided,
+    Final,
 }
 
 /// Hands a batch in.
@@ -38,9 +48,10 @@ pub(crate) struct Submitted {
 /// # Errors
 /// The fields, the owner, or what the mempool says.
 pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32) -> Result<Submitted, Status> {
-    let decided = match v1::Wait::try_from(wait) {
-        Ok(v1::Wait::Unspecified | v1::Wait::None) => false,
-        Ok(v1::Wait::Decided) => true,
+    let until = match v1::Wait::try_from(wait) {
+        Ok(v1::Wait::Unspecified | v1::Wait::None) => Until::Admitted,
+        Ok(v1::Wait::Decided) => Until::Decided,
+        Ok(v1::Wait::Final) => Until::Final,
         Err(_) => return Err(FieldError::new("wait", "is not a known number").into()),
     };
     // A look at the header only, if it is one of this ledger; everything else about the bytes is the mempool's to judge.
@@ -52,9 +63,9 @@ pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32)
         return Err(not_your_data());
     }
     // Registered before the batch is handed in, so that its receipts cannot come unseen.
-    let waiter = decided.then(|| core.feed.wait_for(batch_hash(&bytes)));
+    let waiter = (until != Until::Admitted).then(|| core.feed.wait_for(batch_hash(&bytes)));
     match core.mempool.submit(bytes, Origin::Client).await {
-        Ok(admitted) => Ok(Submitted { admitted, waiter }),
+        Ok(admitted) => Ok(Submitted { admitted, waiter, until }),
         Err(error) => Err(mempool_status(&error)),
     }
 }
@@ -68,12 +79,16 @@ pub(crate) async fn answer(
     submitted: Submitted,
     deadline: Deadline,
 ) -> Result<v1::SubmitBatchResponse, Status> {
-    let Submitted { admitted, waiter } = submitted;
+    let Submitted { admitted, waiter, until } = submitted;
     let receipts = match waiter {
         None => None,
         Some(mut waiter) => {
             let _waiting = Held::new(&core.metrics.waiting_calls);
-            Some(receipt_batch(&*decision(core, &admitted, &mut waiter, deadline).await?))
+            let receipts = decision(core, &admitted, &mut waiter, deadline).await?;
+            if until == Until::Final {
+                finality(core, receipts.height, &admitted.batch_hash, deadline).await?;
+            }
+            Some(receipt_batch(&receipts))
         }
     };
     Ok(v1::SubmitBatchResponse {
@@ -116,6 +131,26 @@ async fn decision(
                 return waiter.try_receipts().ok_or_else(|| reject_status(Reject::BatchExpired));
             }
             _ = head.changed() => {}
+        }
+    }
+}
+
+/// Waits until a height is final.
+async fn finality(core: &Core, height: u64, hash: &Hash32, deadline: Deadline) -> Result<(), Status> {
+    let mut final_height = core.final_height.clone();
+    tokio::select! {
+        biased;
+        // The sender lives as long as the node; if it is gone, the node is stopping.
+        reached = final_height.wait_for(|it| *it >= height) => match reached {
+            Ok(_) => Ok(()),
+            Err(_) => Err(about_batch(Reason::ShuttingDown, "the node is stopping; the batch is decided, but not final yet", hash)),
+        },
+        () = core.stopping.cancelled() => {
+            Err(about_batch(Reason::ShuttingDown, "the node is stopping; the batch is decided, but not final yet", hash))
+        }
+        () = deadline.at_most(core.limits.longest_wait).passed() => {
+            let text = "decided, but not final before the deadline; send the same bytes again";
+            Err(about_batch(Reason::StillPending, text, hash))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use anji_contracts::genesis::Params;
 use anji_contracts::types::ParticipantId;
+use anji_verify::equivocation::Equivocation;
 
 /// What the node does in consensus.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,6 +71,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn peers(&self) -> Vec<PeerView>;
     /// Who votes on the next height.
     fn validators(&self) -> Vec<ValidatorView>;
+    /// What validators signed that excludes each other, oldest first.
+    fn equivocations(&self) -> Vec<Equivocation>;
     /// The numbers of the rules in force.
     fn params(&self) -> Params;
 }

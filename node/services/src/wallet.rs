@@ -15,7 +15,7 @@ use anji_proto::v1;
 use anji_proto::v1::wallet_service_server::WalletService;
 use anji_storage::Reader;
 use anji_wire::field::scoped_id;
-use anji_wire::{Reason, ledger as to};
+use anji_wire::{FieldError, Reason, ledger as to};
 use std::sync::Arc;
 use std::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -95,8 +95,12 @@ impl WalletService for Wallet {
         let own = caller(&request)?.participant;
         let sight = ledger::read(&self.0.reader, move |reader| Sight::of(reader, own)).await?;
         let filter = receipts::filter(sight, request.get_ref().participant)?;
+        let wait = v1::Wait::try_from(request.get_ref().wait);
+        let final_only = wait.map_err(|_| FieldError::new("wait", "is not a known number"))? == v1::Wait::Final;
         let (outlet, inlet) = self.open_stream(&request, "StreamReceipts")?;
-        tokio::spawn(receipts::run(self.0.clone(), request.get_ref().from_seq, filter, outlet));
+        let &v1::StreamReceiptsRequest { from_seq, tell_final, .. } = request.get_ref();
+        let wanted = receipts::Wanted { from_seq, participant: filter, final_only, tell_final };
+        tokio::spawn(receipts::run(self.0.clone(), wanted, outlet));
         Ok(Response::new(inlet))
     }
 
@@ -226,6 +230,7 @@ impl WalletService for Wallet {
         let (own, deadline) = (caller(&request)?.participant, Deadline::of(request.metadata()));
         let (params, genesis, chain) = (self.0.view.params(), self.0.genesis.clone(), self.0.chain);
         let head = *self.0.feed.head().borrow();
+        let final_height = *self.0.final_height.borrow();
         self.read("GetChainInfo", deadline, own, move |reader, _| {
             let control = control(reader)?;
             let key = EntityKey::Schedule(control.schedule_version);
@@ -246,6 +251,7 @@ impl WalletService for Wallet {
                 params: Some(to::params(&params)),
                 next_batch_seq: head.n_batches_total,
                 caller: own.0,
+                final_height,
             })
         })
         .await

@@ -87,7 +87,10 @@ async fn what_is_not_the_callers_is_refused() {
         stranger.get_mandate(v1::GetMandateRequest { mandate: Some(mandate.clone()) }).await.map(drop),
         stranger.get_operation(v1::GetOperationRequest { operation: Some(payment.clone()) }).await.map(drop),
         stranger.get_position(v1::GetPositionRequest { participant: 2 }).await.map(drop),
-        stranger.stream_receipts(v1::StreamReceiptsRequest { from_seq: 0, participant: 1 }).await.map(drop),
+        stranger
+            .stream_receipts(v1::StreamReceiptsRequest { from_seq: 0, participant: 1, ..Default::default() })
+            .await
+            .map(drop),
     ];
     for (place, result) in denied.into_iter().enumerate() {
         let status = result.expect_err("not the stranger's");

@@ -108,6 +108,17 @@ impl NodeView for Alone {
         vec![validator(ACQUIRER, 1), validator(ISSUER, 3)]
     }
 
+    fn equivocations(&self) -> Vec<anji_verify::equivocation::Equivocation> {
+        let vote = |value| {
+            let (chain_id, validator) = (ChainId(Hash32([1; 32])), Address([2; 20]));
+            let kind = anji_verify::certificate::VoteKind::Precommit;
+            let value = Some(Hash32([value; 32]));
+            let body = anji_verify::certificate::VoteBody { chain_id, kind, height: 3, round: 1, value, validator };
+            anji_verify::equivocation::Signed { body, signature: [0; 64] }
+        };
+        vec![anji_verify::equivocation::Equivocation::Votes(vote(1), vote(2))]
+    }
+
     fn params(&self) -> Params {
         Params::default()
     }
@@ -120,6 +131,8 @@ pub(crate) struct Chain {
     pub(crate) feed: Arc<Feed>,
     pub(crate) services: Services,
     pub(crate) now_ms: Arc<AtomicU64>,
+    /// What the node is told to be final.
+    pub(crate) final_height: tokio::sync::watch::Sender<u64>,
     pub(crate) height: u64,
     execution: Running,
     blocks: BlockFile,
@@ -166,6 +179,7 @@ impl Chain {
             &mut metrics,
         );
         let feed = Feed::new(reader.clone()).unwrap();
+        let final_height = tokio::sync::watch::Sender::new(0);
         let callers = CALLERS.iter().map(|(name, participant)| CallerSpec {
             name: (*name).into(),
             token_blake3: token_blake3(name),
@@ -181,6 +195,7 @@ impl Chain {
             reader,
             mempool: mempool.clone(),
             feed: feed.clone(),
+            final_height: final_height.subscribe(),
             view: Arc::new(Alone),
             callers: Callers::new(callers.collect(), &limits).unwrap(),
             limits,
@@ -190,6 +205,7 @@ impl Chain {
             genesis,
             mempool,
             feed,
+            final_height,
             services,
             now_ms,
             height: 0,

@@ -27,6 +27,15 @@ async fn status_shows_the_node_as_it_stands() {
     assert!(pool.size_bytes > 0 && pool.limit_bytes > pool.size_bytes);
     assert!(it.disk.unwrap().used_bytes > 0);
 
+    chain.final_height.send_replace(2);
+    assert_eq!(operator.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().final_height, 2);
+    let found = operator.list_equivocations(v1::ListEquivocationsRequest { skip: 0 }).await.unwrap().into_inner();
+    assert_eq!((found.n_total, found.equivocations.len()), (1, 1));
+    assert_eq!(found.equivocations[0].subject, "two precommits at height 3, round 1");
+    assert_eq!(found.equivocations[0].proof.first(), Some(&0), "the first kind");
+    let rest = operator.list_equivocations(v1::ListEquivocationsRequest { skip: 1 }).await.unwrap().into_inner();
+    assert_eq!((rest.n_total, rest.equivocations.len()), (1, 0));
+
     let roots = operator.get_roots(v1::GetRootsRequest { height: 0 }).await.unwrap().into_inner();
     assert_eq!((roots.height, &roots.log_root, roots.log_size), (2, &it.log_root, it.log_size));
     assert_eq!(roots.header_hash, it.header_hash);

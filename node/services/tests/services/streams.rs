@@ -28,7 +28,7 @@ async fn two_batches(chain: &mut Chain, n_ops: usize) {
 }
 
 async fn receipts(wallet: &mut Wallet, from_seq: u64) -> Streaming<v1::StreamReceiptsResponse> {
-    wallet.stream_receipts(v1::StreamReceiptsRequest { from_seq, participant: 0 }).await.unwrap().into_inner()
+    wallet.stream_receipts(v1::StreamReceiptsRequest { from_seq, ..Default::default() }).await.unwrap().into_inner()
 }
 
 async fn next_batch(stream: &mut Streaming<v1::StreamReceiptsResponse>) -> v1::ReceiptBatch {
@@ -36,9 +36,44 @@ async fn next_batch(stream: &mut Streaming<v1::StreamReceiptsResponse>) -> v1::R
         let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await.expect("in time");
         match message.unwrap().expect("more").item.unwrap() {
             Item::Batch(batch) => return batch,
-            Item::NextSeq(_) => {}
+            Item::NextSeq(_) | Item::FinalHeight(_) => {}
         }
     }
+}
+
+#[tokio::test]
+async fn final_receipts_come_when_their_block_is_final_and_not_before() {
+    let mut chain = Chain::start().await;
+    let mut wallet = chain.wallet("clearing").await;
+    let final_only = v1::StreamReceiptsRequest { wait: v1::Wait::Final.into(), ..Default::default() };
+    let mut finals = wallet.stream_receipts(final_only).await.unwrap().into_inner();
+    let telling = v1::StreamReceiptsRequest { tell_final: true, ..Default::default() };
+    let mut told = wallet.stream_receipts(telling).await.unwrap().into_inner();
+    for _ in 0..3 {
+        two_batches(&mut chain, 1).await;
+    }
+    assert_eq!(next_batch(&mut told).await.seq, 0, "decided receipts do not wait");
+    let early = tokio::time::timeout(Duration::from_millis(200), next_batch(&mut finals)).await;
+    assert!(early.is_err(), "nothing is final yet: {early:?}");
+    chain.final_height.send_replace(2);
+    for seq in 0..4 {
+        let batch = next_batch(&mut finals).await;
+        assert_eq!(batch.seq, seq);
+        assert!(batch.height <= 2);
+    }
+    let early = tokio::time::timeout(Duration::from_millis(200), next_batch(&mut finals)).await;
+    assert!(early.is_err(), "height 3 is not final: {early:?}");
+    chain.final_height.send_replace(3);
+    assert_eq!(next_batch(&mut finals).await.seq, 4);
+    let last = loop {
+        let message = tokio::time::timeout(Duration::from_secs(20), told.message()).await.expect("in time");
+        if let Item::FinalHeight(3) = message.unwrap().expect("more").item.unwrap() {
+            break 3;
+        }
+    };
+    assert_eq!(last, 3);
+    let status = wallet.stream_receipts(v1::StreamReceiptsRequest { wait: 9, ..Default::default() }).await;
+    assert_eq!(status.expect_err("no such wait").code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -138,7 +173,7 @@ async fn a_slow_receiver_is_cut_off_and_resumes() {
                     assert_eq!(batch.seq, next_seq);
                     next_seq += 1;
                 }
-                Item::NextSeq(_) => {}
+                Item::NextSeq(_) | Item::FinalHeight(_) => {}
             },
             Ok(None) => panic!("ended without a reason"),
             Err(status) => break status,

@@ -64,6 +64,36 @@ async fn a_decided_batch_answers_with_its_receipts_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_for_finality_answers_when_its_block_is_final() {
+    let mut chain = Chain::start().await;
+    let batch = one(&mut chain, 1);
+    let request = v1::SubmitBatchRequest { signed_batch: batch.clone(), wait: v1::Wait::Final.into() };
+    let mut wallet = chain.wallet("wallet").await;
+    let mut call = {
+        let (mut wallet, request) = (wallet.clone(), request.clone());
+        tokio::spawn(async move { wallet.submit_batch(request).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    chain.block_of(1).await;
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
+    assert!(early.is_err(), "decided is not final: {early:?}");
+    chain.final_height.send_replace(chain.height);
+    let answer = call.await.unwrap().unwrap().into_inner();
+    assert_eq!(answer.receipts.unwrap().height, chain.height);
+    // Long final: the same answer at once.
+    assert!(wallet.submit_batch(request).await.unwrap().into_inner().receipts.is_some());
+
+    let batch = one(&mut chain, 2);
+    wallet.submit_batch(none(batch.clone())).await.unwrap();
+    chain.block_of(1).await;
+    let mut request = Request::new(v1::SubmitBatchRequest { signed_batch: batch, wait: v1::Wait::Final.into() });
+    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
+    let status = wallet.submit_batch(request).await.expect_err("it does not become final");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "STILL_PENDING"));
+    assert!(status.message().contains("decided, but not final"), "{}", status.message());
+}
+
+#[tokio::test]
 async fn a_deadline_gives_the_hash_to_ask_for_and_the_batch_goes_on() {
     let mut chain = Chain::start().await;
     let op = chain.op(suspend(1));
