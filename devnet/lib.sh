@@ -151,11 +151,13 @@ stop_process() {
 # Every participant's folder has config.toml (its node) or adapter.toml (its adapter) or both.
 node_names() { find "$NET" -mindepth 2 -maxdepth 2 -name config.toml -printf '%h\n' 2>/dev/null | xargs -rn1 basename | sort; }
 adapter_names() { find "$NET" -mindepth 2 -maxdepth 2 -name adapter.toml -printf '%h\n' 2>/dev/null | xargs -rn1 basename | sort; }
+witness_names() { find "$NET" -mindepth 2 -maxdepth 2 -name witness.toml -printf '%h\n' 2>/dev/null | xargs -rn1 basename | sort; }
 network_exists() { [[ -n "$(node_names)" ]]; }
 any_running() {
   local name
   for name in $(node_names); do if pid_of "$name" >/dev/null; then return 0; fi; done
   for name in $(adapter_names); do if pid_of "$name-adapter" >/dev/null; then return 0; fi; done
+  for name in $(witness_names); do if pid_of "$name" >/dev/null; then return 0; fi; done
   return 1
 }
 need_node() {
@@ -166,4 +168,5 @@ need_node() {
 }
 
 start_node() { start_process "$1" "$BIN/anji" node --config "$NET/$1/config.toml"; }
+start_witness() { start_process "$1" "$BIN/anji" witness run --config "$NET/$1/witness.toml"; }
 start_adapter() { start_process "$1-adapter" "$BIN/anji" adapter --config "$NET/$1/adapter.toml"; }

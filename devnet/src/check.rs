@@ -96,6 +96,7 @@ pub(crate) async fn judge(play: &Arc<Play>, network: &Network, windows: &Windows
     let problems = play.issuer.problems();
     checks.push(Check::from_problems("the issuer's desk had no trouble", &problems, "no trouble".to_owned()));
     checks.push(Check::from_result("equal roots on all nodes", network.equal_roots(Duration::from_secs(30)).await));
+    checks.push(Check::from_result("all of it final on all nodes", network.all_final(Duration::from_secs(30)).await));
     checks.push(Check::from_result("no alarm on any node", network.no_alarms().await));
     checks.push(Check::from_result("no node used more than 1 GiB of memory", network.memory()));
     let finality_ms = Finality::of(&play.tally().latencies_ms);

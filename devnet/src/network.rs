@@ -50,6 +50,8 @@ struct NodeSummary {
     metrics: SocketAddr,
     adapter_grpc: Option<SocketAddr>,
     adapter_metrics: Option<SocketAddr>,
+    #[serde(default)]
+    log_http: Option<SocketAddr>,
 }
 
 impl Node {
@@ -64,6 +66,7 @@ impl Node {
             ("metrics", Some(it.metrics)),
             ("adapter gRPC", it.adapter_grpc),
             ("adapter metrics", it.adapter_metrics),
+            ("log", it.log_http),
         ];
         Ok(Self {
             name: it.name.clone(),
@@ -199,6 +202,26 @@ impl Network {
         Ok(format!("{} nodes, height {height}, {} entries, root {root}", all.len(), first.log_size))
     }
 
+    /// Everything that is executed now becomes final on every node.
+    pub(crate) async fn all_final(&self, patience: Duration) -> Result<String> {
+        let mut height = 0;
+        for node in &self.nodes {
+            height = height.max(node.status().await.with_context(|| node.name.clone())?.executed_height);
+        }
+        let deadline = Instant::now() + patience;
+        for node in &self.nodes {
+            loop {
+                let final_height = node.status().await.with_context(|| node.name.clone())?.final_height;
+                if final_height >= height {
+                    break;
+                }
+                ensure!(Instant::now() < deadline, "{}: final up to {final_height}, not {height}", node.name);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(format!("{} nodes, height {height}", self.nodes.len()))
+    }
+
     /// No node refused an operation with a 9xxx code.
     pub(crate) async fn no_alarms(&self) -> Result<String> {
         for node in &self.nodes {
@@ -238,8 +261,8 @@ impl Network {
     /// Prints one line a node; true if all answer and their roots are equal.
     pub(crate) async fn print_status(&self) -> bool {
         println!(
-            "{:<12} {:<10} {:>8} {:>8} {:>6} {:>9} {:>10}  log root after that height",
-            "node", "role", "decided", "executed", "peers", "pending", "ops"
+            "{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>9} {:>10}  log root after that height",
+            "node", "role", "decided", "executed", "final", "peers", "pending", "ops"
         );
         let mut statuses = Vec::new();
         for node in &self.nodes {
@@ -261,10 +284,11 @@ impl Network {
                         },
                     );
                     println!(
-                        "{:<12} {role:<10} {:>8} {:>8} {:>6} {:>9} {:>10}  {root}",
+                        "{:<12} {role:<10} {:>8} {:>8} {:>8} {:>6} {:>9} {:>10}  {root}",
                         node.name,
                         status.decided_height,
                         status.executed_height,
+                        status.final_height,
                         status.n_peers_connected,
                         status.mempool.unwrap_or_default().n_batches,
                         status.n_ops_total

@@ -3,23 +3,26 @@
 //! Start: data folder (checked), execution (replayed), network, mempool, consensus, gRPC. End: gRPC first, so that nobody is told
 //! anything new, then consensus and network, then execution, which makes the state durable. A crash at any point is safe too.
 
-use crate::config::{NodeConfig, VerifyMode, parse_hex32, split_address};
+use crate::config::{NodeConfig, VerifyMode, WitnessConfig, parse_hex32, split_address};
 use crate::metrics::{Health, HealthSource, Page};
 use crate::ports::LatestKeys;
 use crate::process::Threads;
 use crate::view::{Parts, View};
 use crate::{genesis, metrics, node_callers, process};
 use anji_adapters::keys::{PrivateKey, Purpose};
+use anji_checkpoints::{Checkpoints, CheckpointsError, CosignKey, Equivocations, LogHttp, Witnessed};
 use anji_consensus::{
     Consensus, ConsensusConfig, ConsensusHandle, ConsensusKey, Fatal, Inbox, Neighbours, Role, Timing,
 };
 use anji_contracts::Genesis;
+use anji_contracts::types::ChainId;
 use anji_execution::{Executed, ExecutionHandle, ExecutionMetrics, ExecutionOptions, Executor};
 use anji_mempool::Mempool;
 use anji_network::{Events, Multiaddr, Network, NetworkHandle, PeerConfig, PeerId};
 use anji_services::{Callers, Feed, Limits, Services, Setup};
 use anji_storage::open::{StoreOptions, Verify};
-use anji_storage::{BlockFile, Reader, Store};
+use anji_storage::{BlockFile, CheckpointStore, Reader, Store};
+use anji_verify::equivocation::Equivocation;
 use anji_verify::{Address, Validator, ValidatorSet};
 use anyhow::{Context, Result, bail, ensure};
 use prometheus_client::registry::Registry;
@@ -29,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The folder of the consensus log within the data folder.
@@ -45,6 +49,7 @@ pub(crate) struct Stopped {
 /// The consensus key and what follows from it.
 struct Voter {
     key: ConsensusKey,
+    cosign_key: CosignKey,
     validator: Validator,
 }
 
@@ -54,7 +59,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     process::stop_on_signal(stop.clone())?;
     let genesis = genesis::read(&config.genesis)?;
     let validators = validator_set(&genesis)?;
-    let voter = load_voter(&config, &genesis, &validators)?;
+    let mut voter = load_voter(&config, &genesis, &validators)?;
     let network_key = PrivateKey::read(&config.keys.network, Purpose::Network)?;
     let limits = Limits { calls_per_second: config.grpc.max_rate, ..Limits::default() };
     let callers = node_callers::load(&config.grpc.callers, &genesis)?;
@@ -73,7 +78,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let threads = Threads::start()?;
     let mut registry = Registry::default();
     let opening = open_ledger(&config, &genesis, ExecutionMetrics::register(&mut registry));
-    let Ledger { blocks, reader, execution } = tokio::select! {
+    let Ledger { blocks, reader, execution, checkpoints: checkpoint_store } = tokio::select! {
         opened = opening => opened?,
         // Whatever was begun is finished by the next start.
         () = stop.cancelled() => return Ok(()),
@@ -85,7 +90,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
         .inside(Network::start(network_config, &mut registry))
         .await
         .context("the peers' port cannot be opened (`network.listen`)")?;
-    let Events { consensus: consensus_frames, batches, control, requests, peers } = events;
+    let Events { consensus: consensus_frames, batches, control, checkpoints: cosignatures, requests, peers } = events;
     let mempool = Mempool::new(
         genesis.chain_id(),
         mempool_limits(&config),
@@ -95,7 +100,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
         &mut registry,
     );
     let neighbours = Neighbours {
-        blocks: Arc::new(blocks),
+        blocks: Arc::new(blocks.clone()),
         execution: Arc::new(execution.clone()),
         pool: Arc::new(mempool.clone()),
         network: network.clone(),
@@ -103,18 +108,46 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     };
     let consensus_config = consensus_config(&config, &genesis, &validators, voter.as_ref())?;
     let executed = execution.subscribe();
+    let decided_height = blocks.decided_height();
     let starting = Consensus::start(consensus_config, neighbours, &mut registry);
     let consensus = threads.order.inside(starting).await.map_err(stopped)?;
+    let data_dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Equivocations::open(&data_dir)).await?;
+    let equivocations = opened.map_err(|error| checkpoints_stopped(&error))?;
+    let keeping = tokio::spawn(keep_equivocations(consensus.equivocations(), equivocations.clone()));
+    let checkpoints = Checkpoints::start(
+        anji_checkpoints::Setup {
+            chain_id: genesis.chain_id(),
+            validators: validators.clone(),
+            key: voter.take().map(|it| it.cosign_key),
+            folder: config.data_dir.join(CONSENSUS_FOLDER),
+            decided_height,
+            signs_from: consensus.votes_from(),
+            execution: execution.clone(),
+            network: network.clone(),
+            frames: cosignatures,
+            store: checkpoint_store,
+            reader: reader.clone(),
+            equivocations: equivocations.clone(),
+            bare: config.benchmark.bare,
+        },
+        &mut registry,
+    )
+    .await
+    .map_err(|error| checkpoints_stopped(&error))?;
+    let mut public = serve_log(&config, genesis.chain_id(), &validators, &reader, &checkpoints, &stop).await?;
     let feed = Feed::new(reader.clone())?;
     let n_alarms = Arc::new(AtomicU64::new(0));
     let view = Arc::new(View::new(Parts {
         consensus: consensus.clone(),
+        checkpoints: checkpoints.clone(),
         execution: execution.clone(),
         network: network.clone(),
         mempool: mempool.clone(),
         validators,
         n_alarms: n_alarms.clone(),
         reader: reader.clone(),
+        equivocations,
     }));
     let setup = Setup {
         node: config.name.clone(),
@@ -124,6 +157,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
         reader,
         mempool: mempool.clone(),
         feed: feed.clone(),
+        final_height: checkpoints.watch_final_height(),
         view: view.clone(),
         callers,
         limits,
@@ -138,11 +172,13 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let spreading = tokio::spawn(async move { mempool.run(batches).await });
     let feeding = tokio::spawn(feed_services(feed, executed, n_alarms));
 
-    let parts = Running { services, consensus, network, execution, view };
+    let parts = Running { services, consensus, checkpoints, network, execution, view };
     let result = parts.until_the_end(&stop).await;
     stop.cancel();
     spreading.abort();
     feeding.abort();
+    public.abort_all();
+    keeping.abort();
     process::finish("monitoring", monitored).await;
     result
 }
@@ -155,6 +191,7 @@ fn more_metrics() -> String {
 struct Running {
     services: Services,
     consensus: ConsensusHandle,
+    checkpoints: Checkpoints,
     network: NetworkHandle,
     execution: ExecutionHandle,
     view: Arc<View>,
@@ -175,17 +212,19 @@ impl Running {
                 }
             }
             tokio::select! {
-                fatal = self.consensus.fatal() => break Some(fatal),
+                fatal = self.consensus.fatal() => break Some(stopped(fatal)),
+                error = self.checkpoints.failed() => break Some(checkpoints_stopped(&error)),
                 () = stop.cancelled() => break None,
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
         };
         self.services.stop().await;
         self.consensus.shutdown().await;
+        self.checkpoints.shutdown().await;
         self.network.shutdown().await;
         let flushed = self.execution.stop().await;
         if let Some(fatal) = fatal {
-            return Err(stopped(fatal));
+            return Err(fatal);
         }
         flushed
             .map_err(|error| anyhow::anyhow!("the state could not be flushed: {error}; the next start replays it"))?;
@@ -196,6 +235,62 @@ impl Running {
 
 fn stopped(fatal: Fatal) -> anyhow::Error {
     Stopped { code: fatal.exit_code(), message: fatal.to_string() }.into()
+}
+
+/// Keeps the proofs that the engine finds.
+async fn keep_equivocations(mut found: broadcast::Receiver<Equivocation>, kept: Equivocations) {
+    loop {
+        let equivocation = match found.recv().await {
+            Ok(equivocation) => equivocation,
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let kept = kept.clone();
+        let written = tokio::task::spawn_blocking(move || kept.keep(&equivocation)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "a proof of equivocation could not be kept; it is in this log");
+        }
+    }
+}
+
+/// The log for everyone, if it is wanted, and its way to the witnesses.
+async fn serve_log(
+    config: &NodeConfig,
+    chain_id: ChainId,
+    validators: &Arc<ValidatorSet>,
+    reader: &Reader,
+    checkpoints: &Checkpoints,
+    stop: &CancellationToken,
+) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    let targets: Result<Vec<_>, _> = config.witnesses.iter().map(WitnessConfig::target).collect();
+    let targets = targets.map_err(|error| anyhow::anyhow!("`{}`: {}", error.field, error.problem))?;
+    let witnessed = (!targets.is_empty()).then(Witnessed::default);
+    if let Some(witnessed) = &witnessed {
+        tasks.spawn(anji_checkpoints::submit_to_witnesses(
+            chain_id,
+            validators.clone(),
+            reader.clone(),
+            checkpoints.clone(),
+            targets,
+            witnessed.clone(),
+            stop.clone(),
+        ));
+    }
+    if let Some(listen) = config.log_http.listen {
+        let listener = anji_checkpoints::bind_log_http(listen).await;
+        let listener = listener.with_context(|| {
+            format!("`log_http.listen = {listen}` cannot be opened\n  way out: stop what uses the port, or change it in the config")
+        })?;
+        tracing::info!(address = %listen, "the log is served over HTTP");
+        let http = LogHttp::new(chain_id, validators.clone(), reader.clone(), checkpoints.clone(), witnessed);
+        tasks.spawn(http.serve(listener, stop.clone()));
+    }
+    Ok(tasks)
+}
+
+fn checkpoints_stopped(error: &CheckpointsError) -> anyhow::Error {
+    Stopped { code: error.exit_code(), message: error.to_string() }.into()
 }
 
 /// Tells the services of every executed block; what a slow moment missed is read from storage.
@@ -226,6 +321,7 @@ struct Ledger {
     blocks: BlockFile,
     reader: Reader,
     execution: ExecutionHandle,
+    checkpoints: CheckpointStore,
 }
 
 async fn open_ledger(config: &NodeConfig, genesis: &Genesis, metrics: ExecutionMetrics) -> Result<Ledger> {
@@ -249,14 +345,14 @@ async fn open_ledger(config: &NodeConfig, genesis: &Genesis, metrics: ExecutionM
     let opened = tokio::task::spawn_blocking(move || -> Result<Ledger> {
         make_data_folder(&dir)?;
         let opened = Store::open(&dir, &genesis, &options)?;
-        let (blocks, reader) = (opened.blocks.clone(), opened.reader.clone());
+        let (blocks, reader, checkpoints) = (opened.blocks.clone(), opened.reader.clone(), opened.checkpoints.clone());
         let executor = Executor::open(opened, &genesis, &execution, metrics).map_err(|error| {
             let code = if error.is_broken() { 70 } else { 74 };
             anyhow::Error::from(Stopped { code, message: error.to_string() })
         })?;
         tracing::info!(height = executor.height(), log = ?executor.log_root(), "ledger open");
         let execution = anji_execution::spawn(executor)?;
-        Ok(Ledger { blocks, reader, execution })
+        Ok(Ledger { blocks, reader, execution, checkpoints })
     });
     opened.await.context("opening the ledger did not end well")?
 }
@@ -268,7 +364,7 @@ fn make_data_folder(dir: &PathBuf) -> Result<()> {
     })
 }
 
-fn validator_set(genesis: &Genesis) -> Result<Arc<ValidatorSet>> {
+pub(crate) fn validator_set(genesis: &Genesis) -> Result<Arc<ValidatorSet>> {
     let validators = genesis.validators.iter().map(|it| Validator {
         address: Address::of(&it.public_key),
         participant: it.participant,
@@ -287,7 +383,8 @@ fn load_voter(config: &NodeConfig, genesis: &Genesis, validators: &ValidatorSet)
         config.participant
     );
     let Some(file) = &config.keys.consensus else { return Ok(None) };
-    let key = ConsensusKey::from_seed(PrivateKey::read(file, Purpose::Consensus)?.seed());
+    let seed = PrivateKey::read(file, Purpose::Consensus)?;
+    let key = ConsensusKey::from_seed(seed.seed());
     let Some(validator) = validators.get(&key.address()) else {
         bail!(
             "`keys.consensus = {}`: this key is no validator's of this chain\n  way out: use the key that was sent to the others before genesis; leave the field out to run an observer",
@@ -300,7 +397,8 @@ fn load_voter(config: &NodeConfig, genesis: &Genesis, validators: &ValidatorSet)
         config.participant,
         validator.participant
     );
-    Ok(Some(Voter { validator: validator.clone(), key }))
+    let cosign_key = CosignKey::from_seed(seed.seed());
+    Ok(Some(Voter { validator: validator.clone(), key, cosign_key }))
 }
 
 fn announce(config: &NodeConfig, genesis: &Genesis, voter: Option<&Voter>, network_key: &PrivateKey) {

@@ -4,6 +4,8 @@
 use anji_adapters::config::{LogConfig, MetricsConfig};
 use anji_adapters::settings;
 use anji_adapters::settings::{FieldError, SettingsError, resolve};
+use anji_checkpoints::WitnessTarget;
+use anji_verify::note::{SignatureKind, VerifierKey};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ settings! {
             grpc: GrpcConfig,
             /// The HTTP door for monitoring: `/metrics` (OpenMetrics), `/health/live`, `/health/ready`.
             metrics: MetricsConfig,
+            /// The log for everyone, over HTTP: checkpoints, tiles and entries in the layout of C2SP tlog-tiles.
+            log_http: LogHttpConfig,
             /// Logs go to standard error. Keys, tokens and personal data never appear in them.
             log: LogConfig,
             /// The data folder's files.
@@ -46,6 +50,8 @@ settings! {
         lists {
             /// The other nodes of the network, one `[[peers]]` each. A node that is not listed here is refused at the handshake.
             peers: PeerConfig,
+            /// Outside witnesses, one `[[witnesses]]` each: final checkpoints are taken to them, and `/checkpoint` carries their cosignatures.
+            witnesses: WitnessConfig,
         }
     }
 }
@@ -125,6 +131,51 @@ settings! {
     } }
 }
 
+settings! {
+    /// The log over HTTP.
+    pub(crate) struct LogHttpConfig { values {
+        /// Address to listen on; leave it out to serve nothing. Anybody who reaches it can read every entry of the log, which holds
+        /// pseudonyms and amounts and no personal data.
+        listen: Option<SocketAddr> = None,
+    } }
+}
+
+settings! {
+    /// One outside witness.
+    pub(crate) struct WitnessConfig { values {
+        /// Where it takes checkpoints: `http://host:port`, and a path if it has one. Across networks, put a TLS proxy in between.
+        url: String,
+        /// The key its cosignatures verify with, as it shows it: `name+id+base64`.
+        key: String,
+    } }
+}
+
+impl WitnessConfig {
+    /// What is submitted to.
+    pub(crate) fn target(&self) -> Result<WitnessTarget, FieldError> {
+        let Some((address, prefix)) = self.url.strip_prefix("http://").map(|rest| match rest.find('/') {
+            Some(at) => (&rest[..at], rest[at..].trim_end_matches('/')),
+            None => (rest, ""),
+        }) else {
+            return Err(FieldError::new(
+                "witnesses.url",
+                &self.url,
+                "not an http:// address",
+                "write it as http://host:port",
+            ));
+        };
+        if split_address(address).is_none() || !prefix.bytes().all(|it| it.is_ascii_graphic()) {
+            return Err(FieldError::new("witnesses.url", &self.url, "not an address", "write it as http://host:port"));
+        }
+        let key = VerifierKey::parse(&self.key).ok().filter(|key| key.kind == SignatureKind::CosignatureV1);
+        let Some(key) = key else {
+            let way_out = "ask the witness's operator for the line that `anji witness` shows at start";
+            return Err(FieldError::new("witnesses.key", &self.key, "not the key of a witness", way_out));
+        };
+        Ok(WitnessTarget { address: address.to_owned(), prefix: prefix.to_owned(), key })
+    }
+}
+
 /// How much of the data folder is read back at start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -183,6 +234,11 @@ pub(crate) fn load(file: &Path) -> Result<NodeConfig, SettingsError> {
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Whether a text may name a witness's key.
+pub(crate) fn is_witness_name(text: &str) -> bool {
+    text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_graphic()) && anji_verify::note::check_name(text).is_ok()
 }
 
 /// Splits `host:port`; IPv6 hosts stand in brackets.
@@ -270,11 +326,15 @@ fn check(config: &NodeConfig) -> Result<(), FieldError> {
             "write a level such as `info`, or `target=level` pairs",
         )
     })?;
-    let doors = [
+    for witness in &config.witnesses {
+        witness.target()?;
+    }
+    let mut doors = vec![
         ("network.listen", config.network.listen),
         ("grpc.listen", config.grpc.listen),
         ("metrics.listen", config.metrics.listen),
     ];
+    doors.extend(config.log_http.listen.map(|listen| ("log_http.listen", listen)));
     for (index, (field, address)) in doors.iter().enumerate() {
         if doors.iter().skip(index + 1).any(|(_, other)| other == address && address.port() != 0) {
             return Err(FieldError::new(*field, address, "two doors share one address", "give each its own port"));
@@ -328,6 +388,15 @@ mod tests {
             (
                 format!("{GOOD}{0}{0}", format_args!("[[peers]]\nname = 'p'\npublic_key = '{key}'\n")),
                 "another peer has the same key",
+            ),
+            (format!("{GOOD}[log_http]\nlisten = '127.0.0.1:1'\n"), "two doors share one address"),
+            (
+                format!("{GOOD}[[witnesses]]\nurl = 'ftp://a:1'\nkey = 'k'\n"),
+                "`witnesses.url = ftp://a:1`: not an http:// address",
+            ),
+            (
+                format!("{GOOD}[[witnesses]]\nurl = 'http://a:1'\nkey = 'k'\n"),
+                "`witnesses.key = k`: not the key of a witness",
             ),
             (String::from("name = "), "config.toml:1:"),
         ];

@@ -60,6 +60,10 @@ enum Command {
     Adapter(cli::adapter::AdapterArgs),
     /// Looks into a data folder and checks everything in it
     Inspect(cli::inspect::InspectArgs),
+    /// Shows and writes out what validators signed that excludes each other
+    Equivocations(cli::equivocations::EquivocationsArgs),
+    /// Runs an outside witness that cosigns the log
+    Witness(cli::witness::WitnessArgs),
     /// Puts load on a running network and measures it
     Bench(cli::bench::BenchArgs),
 }
@@ -75,6 +79,12 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(BROKEN),
             Err(error) => Err(error),
         },
+        Command::Equivocations(args) => match cli::equivocations::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Witness(args) => cli::witness::run(&args),
         Command::Bench(args) => cli::bench::run(&args),
     };
     match result {

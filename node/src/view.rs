@@ -1,6 +1,7 @@
 //! The node as its operator sees it: figures for the operator service, and every reason why it is not ready.
 
 use crate::app::role_in_words;
+use anji_checkpoints::{Checkpoints, Equivocations};
 use anji_consensus::{ConsensusHandle, Role};
 use anji_contracts::genesis::Params;
 use anji_execution::ExecutionHandle;
@@ -9,6 +10,7 @@ use anji_network::NetworkHandle;
 use anji_services::{NodeRole, NodeStatus, NodeView, PeerView, ValidatorView};
 use anji_storage::Reader;
 use anji_verify::ValidatorSet;
+use anji_verify::equivocation::Equivocation;
 use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +26,14 @@ const DISK_EVERY: Duration = Duration::from_secs(10);
 /// What is looked at.
 pub(crate) struct Parts {
     pub(crate) consensus: ConsensusHandle,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) execution: ExecutionHandle,
     pub(crate) network: NetworkHandle,
     pub(crate) mempool: Mempool,
     pub(crate) validators: Arc<ValidatorSet>,
     pub(crate) n_alarms: Arc<AtomicU64>,
     pub(crate) reader: Reader,
+    pub(crate) equivocations: Equivocations,
 }
 
 /// The view.
@@ -82,6 +86,7 @@ impl View {
             (String::from("role"), json!(role_in_words(&status.role))),
             (String::from("decided_height"), json!(status.decided_height)),
             (String::from("executed_height"), json!(executed.height)),
+            (String::from("final_height"), json!(self.parts.checkpoints.final_head().height)),
             (String::from("ledger_time_ms"), json!(executed.time_ms)),
             (String::from("log_root"), json!(executed.log.root.to_string())),
             (String::from("peers_connected"), json!(connected)),
@@ -135,6 +140,10 @@ impl NodeView for View {
             power: it.power,
         })
         .collect()
+    }
+
+    fn equivocations(&self) -> Vec<Equivocation> {
+        self.parts.equivocations.all()
     }
 
     fn params(&self) -> Params {

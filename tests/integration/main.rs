@@ -3,6 +3,7 @@
 
 mod bad_batches;
 mod bad_config;
+mod checkpoints;
 mod idle;
 mod one_down;
 mod outsider;

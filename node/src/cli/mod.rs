@@ -2,6 +2,8 @@
 
 pub(crate) mod adapter;
 pub(crate) mod bench;
+pub(crate) mod equivocations;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod node;
+pub(crate) mod witness;

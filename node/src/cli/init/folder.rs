@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 use super::genesis::{PublicKeys, Publics, of_node, readable};
 use super::network_file::{NetworkFile, NodeSpec};
 use crate::app::CONSENSUS_FOLDER;
-use crate::config::{GrpcConfig, KeysConfig, NetworkConfig, NodeConfig, PeerConfig, parse_hex32, split_address};
+use crate::config::{
+    GrpcConfig, KeysConfig, LogHttpConfig, NetworkConfig, NodeConfig, PeerConfig, WitnessConfig, parse_hex32,
+    split_address,
+};
 use crate::node_callers::{NodeCallerSpec, NodeCallersFile};
 
 /// Writes a new file; refuses to touch one that exists.
@@ -72,6 +75,7 @@ pub(crate) fn make_node(
     genesis: &Genesis,
     name: &str,
     dir: &Path,
+    witnesses: &[WitnessConfig],
 ) -> Result<()> {
     let Some(node) = network.node(name) else {
         let names: Vec<&str> = network.nodes.iter().map(|it| it.name.as_str()).collect();
@@ -118,7 +122,7 @@ pub(crate) fn make_node(
     }
     let head = "Who may call this node. Tokens are known here by their BLAKE3 only; give each caller its own.";
     write_new(&dir.join("tokens/callers.toml"), 0o600, commented(&NodeCallersFile { callers }, head).as_bytes())?;
-    write_new(&dir.join("config.toml"), 0o644, node_config(network, publics, node)?.as_bytes())?;
+    write_new(&dir.join("config.toml"), 0o644, node_config(network, publics, node, witnesses)?.as_bytes())?;
     make_dir(&dir.join("data"))?;
     if let Some(key) = own.consensus.as_deref().and_then(parse_hex32) {
         // What entitles a validator to vote from the first height on; a wiped folder does not have it.
@@ -156,7 +160,12 @@ fn check_own_keys(public: &PublicKeys, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn node_config(network: &NetworkFile, publics: &Publics, node: &NodeSpec) -> Result<String> {
+fn node_config(
+    network: &NetworkFile,
+    publics: &Publics,
+    node: &NodeSpec,
+    witnesses: &[WitnessConfig],
+) -> Result<String> {
     let mut peers = Vec::new();
     for peer in network.nodes.iter().filter(|it| it.name != node.name) {
         let keys = of_node(publics, peer).map_err(|error| anyhow::anyhow!("{}: {}", error.value, error.problem))?;
@@ -185,8 +194,10 @@ fn node_config(network: &NetworkFile, publics: &Publics, node: &NodeSpec) -> Res
         network: NetworkConfig { listen },
         grpc: GrpcConfig { listen: node.grpc, ..with(&format!("listen = '{}'", node.grpc))? },
         metrics: MetricsConfig { listen: node.metrics },
+        log_http: LogHttpConfig { listen: node.log_http },
         log: log_config(),
         peers,
+        witnesses: if node.log_http.is_some() { witnesses.to_vec() } else { Vec::new() },
         ..with(&format!(
             "name = 'n'\nparticipant = 1\n[network]\nlisten = '{listen}'\n[grpc]\nlisten = '{}'\n[metrics]\nlisten = '{}'",
             node.grpc, node.metrics

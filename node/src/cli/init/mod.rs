@@ -5,6 +5,7 @@ mod folder;
 mod genesis;
 mod network_file;
 
+use crate::config::WitnessConfig;
 use anji_contracts::Genesis;
 use anji_contracts::genesis::genesis_writes;
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use folder::write_new;
 use genesis::Publics;
 use network_file::NetworkFile;
 
@@ -147,7 +149,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
                 file.display()
             );
             let dir = out.join(&node);
-            folder::make_node(&network, &publics, &given, &node, &dir)?;
+            folder::make_node(&network, &publics, &given, &node, &dir, &[])?;
             println!(
                 "chain id {}\nstart it: anji node --config {}",
                 given.chain_id(),
@@ -172,15 +174,22 @@ fn init_all(file: &Path, out: &Path, port_offset: u16) -> Result<()> {
         publics.insert(node.name.clone(), folder::make_keys(node, &out.join(&node.name))?);
     }
     let genesis = found(&network, &publics)?;
+    let mut witnesses = Vec::new();
+    for witness in &network.witnesses {
+        let name = format!("{}/{}", network.name, witness.name);
+        let key = crate::cli::witness::make(&genesis, &name, witness.listen, &out.join(&witness.name))?;
+        witnesses.push(WitnessConfig { url: format!("http://{}", witness.listen), key: key.to_string() });
+    }
     for node in &network.nodes {
-        folder::make_node(&network, &publics, &genesis, &node.name, &out.join(&node.name))?;
+        folder::make_node(&network, &publics, &genesis, &node.name, &out.join(&node.name), &witnesses)?;
     }
     let summary = serde_json::to_string_pretty(&summary(&network, &genesis))? + "\n";
     folder::write_new(&out.join("network.json"), 0o644, summary.as_bytes())?;
     println!("network `{}`, chain id {}", genesis.name, genesis.chain_id());
     for node in &network.nodes {
         let role = if node.power > 0 { "validator" } else { "observer" };
-        println!("  {:<12} {role:<9} gRPC {}  metrics {}", node.name, node.grpc, node.metrics);
+        let log = node.log_http.map(|it| format!("  log http://{it}/checkpoint")).unwrap_or_default();
+        println!("  {:<12} {role:<9} gRPC {}  metrics {}{log}", node.name, node.grpc, node.metrics);
     }
     println!("made in {}", out.display());
     Ok(())
@@ -242,6 +251,7 @@ fn summary(network: &NetworkFile, genesis: &Genesis) -> serde_json::Value {
                 "metrics": node.metrics.to_string(),
                 "adapter_grpc": node.adapter_grpc.map(|it| it.to_string()),
                 "adapter_metrics": node.adapter_metrics.map(|it| it.to_string()),
+                "log_http": node.log_http.map(|it| it.to_string()),
             })
         })
         .collect();
@@ -250,6 +260,8 @@ fn summary(network: &NetworkFile, genesis: &Genesis) -> serde_json::Value {
         .iter()
         .map(|it| json!({ "id": network.participant_id(&it.name).map(|id| id.0), "name": it.name, "role": it.role }))
         .collect();
+    let witnesses: Vec<_> =
+        network.witnesses.iter().map(|it| json!({ "name": it.name, "listen": it.listen.to_string() })).collect();
     json!({
         "name": network.name,
         "chain_id": genesis.chain_id().to_string(),
@@ -257,6 +269,7 @@ fn summary(network: &NetworkFile, genesis: &Genesis) -> serde_json::Value {
         "window_length_ms": network.rules.window_length_ms,
         "participants": participants,
         "nodes": nodes,
+        "witnesses": witnesses,
     })
 }
 

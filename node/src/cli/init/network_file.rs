@@ -31,6 +31,8 @@ settings! {
             schedules: ScheduleSpec,
             /// Nodes.
             nodes: NodeSpec,
+            /// Outside witnesses on the same machine, for the nodes with a `log_http`. Between real operators each runs its own.
+            witnesses: WitnessSpec,
         }
     }
 }
@@ -128,6 +130,18 @@ settings! {
         adapter_grpc: Option<SocketAddr> = None,
         /// Address of its adapter's monitoring door.
         adapter_metrics: Option<SocketAddr> = None,
+        /// Address where it serves the log over HTTP; leave it out where it does not.
+        log_http: Option<SocketAddr> = None,
+    } }
+}
+
+settings! {
+    /// One outside witness.
+    pub(crate) struct WitnessSpec { values {
+        /// Its name and the name of its folder.
+        name: String,
+        /// Address that it listens on.
+        listen: SocketAddr,
     } }
 }
 
@@ -150,6 +164,10 @@ fn shift_ports(network: &mut NetworkFile, offset: u16) -> Result<(), FieldError>
             )
         })
     };
+    for witness in &mut network.witnesses {
+        let port = shift(format!("witnesses[{}].listen", witness.name), witness.listen.port())?;
+        witness.listen.set_port(port);
+    }
     for node in &mut network.nodes {
         let field = |name: &str| format!("nodes[{}].{name}", node.name);
         let Some((host, port)) = split_address(&node.p2p) else {
@@ -159,9 +177,11 @@ fn shift_ports(network: &mut NetworkFile, offset: u16) -> Result<(), FieldError>
         node.p2p = format!("{host}:{}", shift(field("p2p"), port)?);
         node.grpc.set_port(shift(field("grpc"), node.grpc.port())?);
         node.metrics.set_port(shift(field("metrics"), node.metrics.port())?);
-        for (name, address) in
-            [("adapter_grpc", &mut node.adapter_grpc), ("adapter_metrics", &mut node.adapter_metrics)]
-        {
+        for (name, address) in [
+            ("adapter_grpc", &mut node.adapter_grpc),
+            ("adapter_metrics", &mut node.adapter_metrics),
+            ("log_http", &mut node.log_http),
+        ] {
             if let Some(address) = address {
                 address.set_port(shift(format!("nodes[{}].{name}", node.name), address.port())?);
             }
@@ -360,6 +380,7 @@ fn check(network: &NetworkFile) -> Result<(), FieldError> {
                 ));
             }
         }
+        doors.extend(node.log_http.map(|address| ("log_http", address.to_string())));
         for (name, address) in doors {
             if !addresses.insert(address.clone()) {
                 return Err(FieldError::new(
@@ -369,6 +390,21 @@ fn check(network: &NetworkFile) -> Result<(), FieldError> {
                     "give every door its own port",
                 ));
             }
+        }
+    }
+    for witness in &network.witnesses {
+        if !is_name(&witness.name) || !nodes.insert(&witness.name) {
+            let way_out = "use 1 to 32 of a-z, 0-9 and `-`, each name once";
+            return Err(FieldError::new("witnesses.name", &witness.name, "not a name, or used twice", way_out));
+        }
+        if !addresses.insert(witness.listen.to_string()) {
+            let field = format!("witnesses[{}].listen", witness.name);
+            return Err(FieldError::new(
+                field,
+                witness.listen,
+                "used twice in this file",
+                "give every door its own port",
+            ));
         }
     }
     if !network.nodes.iter().any(|node| node.power > 0) {
