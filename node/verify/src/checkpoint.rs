@@ -300,6 +300,14 @@ pub fn parse_signed_checkpoint(bytes: &[u8]) -> Result<(SignedNote, Checkpoint),
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
 mod tests {
     use super::*;
     use ed25519_dalek::{Signer, SigningKey};
