@@ -142,7 +142,7 @@ fn assert_entries(net: &Net, checkpoint: &Checkpoint) {
     assert_eq!(subtree_root(&leaves), Some(checkpoint.log.root));
     for index in [0, size / 2, size - 1] {
         let path = inclusion_path(index, size, |level, at| Ok::<_, ()>(subtree(net, size, level, at))).unwrap();
-        assert_eq!(check_inclusion(&leaves[index as usize], index, &checkpoint.log, &path), Ok(()));
+        assert_eq!(check_inclusion(&leaves[usize::try_from(index).unwrap()], index, &checkpoint.log, &path), Ok(()));
     }
 }
 

@@ -314,6 +314,7 @@ fn scan(bytes: &[u8], mut chain: u32) -> Result<(Vec<Signed>, u32), &'static str
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 mod tests {
     use super::*;
 

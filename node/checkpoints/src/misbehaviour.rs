@@ -136,6 +136,7 @@ fn scan(bytes: &[u8]) -> (Vec<Equivocation>, usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 mod tests {
     use super::*;
     use anji_contracts::types::{ChainId, Hash32};

@@ -172,6 +172,7 @@ impl Tracker {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 mod tests {
     use super::*;
     use anji_contracts::types::{Hash32, ParticipantId};

@@ -371,7 +371,7 @@ mod tests {
         let five: Vec<_> = all.iter().chain(&all[..1]).cloned().collect();
         assert_eq!(check(&five), Err(CheckpointError::TooMany));
         let stranger = cosign(&SigningKey::from_bytes(&[9; 32]), &log, 1);
-        assert_eq!(check(&[stranger.clone()]), Err(CheckpointError::Unknown(stranger.validator)));
+        assert_eq!(check(core::slice::from_ref(&stranger)), Err(CheckpointError::Unknown(stranger.validator)));
         let other = LogRoot { size: 9, root: Hash32([8; 32]) };
         assert_eq!(check_final(&other, &all, &chain(), &set()), Err(CheckpointError::BadSignature(all[0].validator)));
     }

@@ -167,6 +167,7 @@ const fn expect(contradiction: bool) -> Result<(), EquivocationError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test")]
 mod tests {
     use super::*;
     use crate::checkpoint::cosigned_message;

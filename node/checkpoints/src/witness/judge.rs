@@ -168,6 +168,7 @@ fn is_signed(log: &TrustedLog, note: &SignedNote) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 mod tests {
     use super::*;
     use anji_contracts::types::Hash32;

@@ -53,6 +53,7 @@ impl AddCheckpoint {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
 mod tests {
     use super::*;
 
