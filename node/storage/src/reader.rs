@@ -1,6 +1,6 @@
 //! Reads of the state. Whatever is read is checked as it is decoded: a damaged value is an error, never an answer.
 
-use crate::blocks::BlockFile;
+use crate::blocks::{Block, BlockFile};
 use crate::columns::{
     BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, OPS, OpRow, RECEIPTS, ROOTS, decode_due_key, op_key,
 };
@@ -11,7 +11,7 @@ use anji_contracts::entity::{Entity, Obligation, Participant, key_from_sort_byte
 use anji_contracts::entry::{EntityEntry, NO_PREVIOUS};
 use anji_contracts::types::{Hash32, ParticipantId, ScopedId, WindowId};
 use anji_contracts::{EntityKey, Entry, codec};
-use anji_verify::LogRoot;
+use anji_verify::{CommitCertificate, Header, LogRoot};
 use rocksdb::{Direction, IteratorMode};
 use std::sync::Arc;
 
@@ -289,19 +289,8 @@ impl Reader {
         let mut versions = Vec::new();
         let mut next = if limit == 0 { None } else { self.entity(key)? };
         while let Some(known) = next {
-            let (index, version, previous) = (known.index, known.entry.version, known.entry.prev_index);
+            next = if versions.len() + 1 < limit { self.version_before(&known)? } else { None };
             versions.push(known);
-            if previous == NO_PREVIOUS || versions.len() >= limit {
-                break;
-            }
-            let place = previous.to_be_bytes();
-            // Only backwards, or a damaged link could lead in circles.
-            let before = Latest { index: previous, version: version.wrapping_sub(1) };
-            if previous >= index {
-                return Err(damaged(ENTRIES, &index.to_be_bytes(), "its link to the version before points ahead"));
-            }
-            let value = self.state.get(ENTRIES, &place)?;
-            next = Some(decode_version(key, &before, value.as_deref())?);
         }
         Ok(versions)
     }
@@ -323,6 +312,38 @@ impl Reader {
             Ok(keys.len() < limit)
         })?;
         Ok(keys)
+    }
+
+    /// The version of an entity before this one; `None` for the first.
+    pub fn version_before(&self, known: &Known) -> Result<Option<Known>, ReadError> {
+        let (index, previous) = (known.index, known.entry.prev_index);
+        if previous == NO_PREVIOUS {
+            return Ok(None);
+        }
+        // Only backwards, or a damaged link could lead in circles.
+        if previous >= index {
+            let key = index.to_be_bytes();
+            return Err(damaged(ENTRIES, &key, "its link to the version before points ahead"));
+        }
+        let before = Latest { index: previous, version: known.entry.version.wrapping_sub(1) };
+        let value = self.state.get(ENTRIES, &previous.to_be_bytes())?;
+        decode_version(&known.entry.key, &before, value.as_deref()).map(Some)
+    }
+
+    /// Height of the last decided block; it may be ahead of what is executed.
+    #[must_use]
+    pub fn decided_height(&self) -> u64 {
+        self.blocks.decided_height()
+    }
+
+    /// A decided block as archived; `None` if it is not decided here.
+    pub fn block(&self, height: u64) -> Result<Option<Block>, ReadError> {
+        self.blocks.load_block(height)
+    }
+
+    /// Header and certificate of a decided height.
+    pub fn decision(&self, height: u64) -> Result<Option<(Header, CommitCertificate)>, ReadError> {
+        self.blocks.load_decision(height)
     }
 
     /// A full tile of the log tree.

@@ -9,7 +9,7 @@ use core::ops::Deref;
 const RESERVED: usize = 64;
 
 /// At most `MAX` items; on the wire a `u32` count and the items.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct List<T, const MAX: usize>(Vec<T>);
 
 /// At most `MAX` bytes.
@@ -26,6 +26,12 @@ impl<T, const MAX: usize> List<T, MAX> {
     #[must_use]
     pub fn into_inner(self) -> Vec<T> {
         self.0
+    }
+}
+
+impl<T, const MAX: usize> Default for List<T, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
 }
 
