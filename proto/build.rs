@@ -5,7 +5,13 @@ use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["anji/v1/ledger.proto", "anji/v1/wallet.proto", "anji/v1/operator.proto", "anji/v1/adapter.proto"];
+    let files = [
+        "anji/v1/ledger.proto",
+        "anji/v1/wallet.proto",
+        "anji/v1/operator.proto",
+        "anji/v1/evidence.proto",
+        "anji/v1/adapter.proto",
+    ];
     println!("cargo:rerun-if-changed=anji");
     // A Compiler keeps source info, which becomes the documentation of the generated types.
     let descriptors = protox::Compiler::new(["."])?

@@ -1,4 +1,4 @@
-//! The node's gRPC door: wallet and operator services, health and reflection.
+//! The node's gRPC door: wallet, evidence and operator services, health and reflection.
 //!
 //! A call is answered in this order: token, role and rate (`door.rs`), then the fields, then whose data it is (`access.rs`), then the
 //! ledger. Signed bytes go to the mempool exactly as they came. A receipt is shown only once its block is decided, durable and executed
@@ -15,6 +15,7 @@ mod changes;
 mod connections;
 mod deadline;
 mod door;
+mod evidence;
 mod feed;
 mod ledger;
 mod limits;

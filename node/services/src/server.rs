@@ -3,6 +3,7 @@
 use crate::callers::Callers;
 use crate::connections;
 use crate::door::{Door, Role};
+use crate::evidence::EvidenceDesk;
 use crate::feed::Feed;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -13,6 +14,7 @@ use anji_contracts::Genesis;
 use anji_contracts::batch::MAX_BATCH_BYTES;
 use anji_contracts::types::{ChainId, ParticipantId};
 use anji_mempool::Mempool;
+use anji_proto::v1::evidence_service_server::EvidenceServiceServer;
 use anji_proto::v1::operator_service_server::OperatorServiceServer;
 use anji_proto::v1::wallet_service_server::WalletServiceServer;
 use anji_storage::Reader;
@@ -31,7 +33,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// Names of the services, as the health service knows them; the empty one stands for the node.
-const SERVICES: [&str; 3] = ["", "anji.v1.WalletService", "anji.v1.OperatorService"];
+const SERVICES: [&str; 4] = ["", "anji.v1.WalletService", "anji.v1.EvidenceService", "anji.v1.OperatorService"];
 /// Room beside a batch of the largest size in a message. A batch that is a little too large gets its own code.
 const MESSAGE_EXTRA_BYTES: usize = 64 * 1024;
 const SMALL_MESSAGE_BYTES: usize = 64 * 1024;
@@ -143,6 +145,8 @@ impl Services {
         let door = |role| Door { callers: callers.clone(), role, metrics: metrics.clone() };
         let wallet = WalletServiceServer::new(Wallet(core.clone()))
             .max_decoding_message_size(MAX_BATCH_BYTES + MESSAGE_EXTRA_BYTES);
+        let evidence =
+            EvidenceServiceServer::new(EvidenceDesk::new(core.clone())).max_decoding_message_size(SMALL_MESSAGE_BYTES);
         let operator =
             OperatorServiceServer::new(Operator(core.clone())).max_decoding_message_size(SMALL_MESSAGE_BYTES);
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -163,6 +167,7 @@ impl Services {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(InterceptedService::new(wallet, door(Role::Wallet)))
+            .add_service(InterceptedService::new(evidence, door(Role::Wallet)))
             .add_service(InterceptedService::new(operator, door(Role::Operator)))
             .add_service(health_service)
             .add_service(reflection);

@@ -46,11 +46,15 @@ pub enum Reason {
     RequestIdConflict,
     /// The adapter cannot reach its node.
     NodeUnreachable,
+    /// True perhaps, but it cannot be proven yet.
+    EvidenceNotYet,
+    /// It is not so, or this node cannot prove it.
+    NotProvable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::TokenMissing,
         Self::TokenUnknown,
         Self::RoleMissing,
@@ -67,6 +71,8 @@ impl Reason {
         Self::StorageFailed,
         Self::RequestIdConflict,
         Self::NodeUnreachable,
+        Self::EvidenceNotYet,
+        Self::NotProvable,
     ];
 
     /// `ErrorInfo.reason`.
@@ -89,6 +95,8 @@ impl Reason {
             Self::StorageFailed => "STORAGE_FAILED",
             Self::RequestIdConflict => "REQUEST_ID_CONFLICT",
             Self::NodeUnreachable => "NODE_UNREACHABLE",
+            Self::EvidenceNotYet => "EVIDENCE_NOT_YET",
+            Self::NotProvable => "NOT_PROVABLE",
         }
     }
 
@@ -107,6 +115,7 @@ impl Reason {
             Self::ShuttingDown | Self::NodeUnreachable => Code::Unavailable,
             Self::StorageFailed => Code::Internal,
             Self::RequestIdConflict => Code::AlreadyExists,
+            Self::EvidenceNotYet | Self::NotProvable => Code::FailedPrecondition,
         }
     }
 

@@ -6,6 +6,7 @@ mod chain;
 #[path = "../../../../contracts/tests/common/mod.rs"]
 mod contracts;
 mod door;
+mod evidence;
 mod operator;
 mod streams;
 mod submit;
