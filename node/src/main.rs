@@ -34,6 +34,7 @@ Exit codes:
   0   done
   1   an error; the message names the cause and the way out
   2   the command line was not understood
+  65  evidence does not hold; the message names the part
   70  the ledger does not add up: a broken invariant or a root that differs. The node stopped on purpose; do not start it again
       before the cause is known
   71  going on could sign twice: the consensus log cannot be trusted or written
@@ -62,6 +63,8 @@ enum Command {
     Inspect(cli::inspect::InspectArgs),
     /// Shows and writes out what validators signed that excludes each other
     Equivocations(cli::equivocations::EquivocationsArgs),
+    /// Proves facts of the ledger with files that stand alone, and checks such files
+    Evidence(cli::evidence::EvidenceArgs),
     /// Runs an outside witness that cosigns the log
     Witness(cli::witness::WitnessArgs),
     /// Puts load on a running network and measures it
@@ -82,6 +85,11 @@ fn main() -> ExitCode {
         Command::Equivocations(args) => match cli::equivocations::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Command::Evidence(args) => match cli::evidence::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(cli::evidence::DOES_NOT_HOLD),
             Err(error) => Err(error),
         },
         Command::Witness(args) => cli::witness::run(&args),

@@ -116,7 +116,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<bool> {
     Ok(finding.holds)
 }
 
-fn parse_id(text: &str) -> Result<ScopedId> {
+/// Reads an id as it is printed.
+pub(crate) fn parse_id(text: &str) -> Result<ScopedId> {
     let parse = || {
         let (participant, op_id) = text.split_once('-')?;
         let op_id = (op_id.len() == 32 && op_id.bytes().all(|byte| byte.is_ascii_hexdigit()))

@@ -3,6 +3,7 @@
 pub(crate) mod adapter;
 pub(crate) mod bench;
 pub(crate) mod equivocations;
+pub(crate) mod evidence;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod node;
