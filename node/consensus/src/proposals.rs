@@ -29,8 +29,9 @@ use std::time::Instant;
 const PENDING_PER_PEER: usize = 8;
 /// Values of one peer for one height, ever: bounds what a liar can make this node write.
 const VALUES_PER_PEER_AND_HEIGHT: usize = 16;
-/// Heights above the decided one whose proposals are kept: the one that is worked on and the next.
-const HEIGHTS_AHEAD: u64 = 2;
+/// Heights above the decided one whose proposals are kept. The others go on without a node that one slow sync holds up; a proposal it
+/// dropped meanwhile would cost it a round of time-outs, and everybody else the same when its turn to propose comes.
+const HEIGHTS_AHEAD: u64 = 8;
 /// From this round on, the engine lets anybody who has a quorum for a value send it again.
 const OPEN_ROUND: u32 = 10;
 

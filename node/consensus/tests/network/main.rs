@@ -71,6 +71,25 @@ async fn a_dead_proposer_is_benched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_a_slow_sync_holds_up_loses_no_proposal() {
+    let mut net = TestNet::new(4, 0, restless());
+    net.start_all().await;
+    net.wait_decided(&ALL, 8, LONG).await;
+    for _ in 0..5 {
+        // The others are a quorum and go on; what they propose meanwhile is never sent again.
+        let height = net.nodes[3].height();
+        net.nodes[3].disk.stalled.store(true, Ordering::Relaxed);
+        net.wait(LONG, "the others are ahead", || net.nodes[0].height() >= height + 3).await;
+        net.nodes[3].disk.stalled.store(false, Ordering::Relaxed);
+        net.wait_decided(&ALL, height + 8, LONG).await;
+    }
+    let dropped = net.nodes[3].metric("anji_consensus_dropped_frames_total{reason=\"far_height\"}");
+    assert_eq!(dropped, 0.0, "messages that it needs once its disk has answered");
+    net.check_chains();
+    net.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_catches_up_and_votes_at_once() {
     let mut net = TestNet::new(4, 0, restless());
     net.start_all().await;

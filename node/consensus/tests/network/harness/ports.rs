@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// A block file in memory.
@@ -22,6 +23,8 @@ pub struct Disk {
     inner: Mutex<Inner>,
     /// Appends fail while this is set.
     pub full: AtomicBool,
+    /// Decisions take as long as this is set.
+    pub stalled: AtomicBool,
     /// Where appends are written and synced as well, for measurements.
     pub file: Mutex<Option<File>>,
 }
@@ -83,6 +86,9 @@ impl Blocks for Disk {
     }
 
     fn append_decision(&self, certificate: &CommitCertificate) -> Result<(), PortError> {
+        while self.stalled.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.check_space()?;
         self.sync(&[&[1; 500]]);
         let mut inner = self.inner.lock().expect("whole");
