@@ -95,6 +95,12 @@ fn merchant_bps(schedule: &FeeSchedule) -> u128 {
     borne.fold(0_u128, |sum, leg| sum.saturating_add(u128::from(leg.rate_bps)))
 }
 
+/// `scaled` over the whole, rounded down. Nearly every amount fits 64 bits, where a division by a constant is a multiplication.
+fn over_whole(scaled: u128) -> u128 {
+    const WHOLE: u64 = 10_000;
+    u64::try_from(scaled).map_or(scaled / WHOLE_BPS, |scaled| u128::from(scaled / WHOLE))
+}
+
 fn narrow(amount: u128) -> Result<Amount, Reject> {
     u64::try_from(amount).map(Amount).map_err(|_| Reject::Overflow)
 }
@@ -105,7 +111,7 @@ fn narrow(amount: u128) -> Result<Amount, Reject> {
 /// [`Reject::Overflow`].
 pub fn merchant_total(schedule: &FeeSchedule, cumulative: Amount) -> Result<Amount, Reject> {
     let scaled = merchant_bps(schedule).checked_mul(cumulative.wide()).ok_or(Reject::Overflow)?;
-    let rounded = scaled.checked_add(WHOLE_BPS / 2).ok_or(Reject::Overflow)? / WHOLE_BPS;
+    let rounded = over_whole(scaled.checked_add(WHOLE_BPS / 2).ok_or(Reject::Overflow)?);
     narrow(rounded)
 }
 
@@ -122,7 +128,7 @@ pub fn quote(schedule: &FeeSchedule, cumulative: Amount) -> Result<Vec<Amount>, 
             continue;
         }
         let scaled = u128::from(leg.rate_bps).checked_mul(cumulative.wide()).ok_or(Reject::Overflow)?;
-        let amount = narrow(scaled / WHOLE_BPS)?;
+        let amount = narrow(over_whole(scaled))?;
         if leg.bearer == Bearer::Merchant {
             rest = rest.checked_sub(amount).ok_or(Reject::FeeMismatch)?;
         }

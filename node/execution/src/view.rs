@@ -7,8 +7,9 @@ use anji_contracts::types::{MandateId, PaymentId, ScopedId, WindowId};
 use anji_contracts::window_tree::WindowTree;
 use anji_contracts::{CheckedBatch, StateView};
 use anji_storage::{Known, Latest, ReadError, Reader};
+use foldhash::fast::RandomState;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Nobody else uses it while a block runs, so its answers do not change during a block: writes reach it only by [`View::take_in`].
@@ -20,7 +21,7 @@ pub(crate) struct View {
     /// No due item is earlier than this: what was looked for and not there need not be looked for again.
     due_floor_ms: Cell<u64>,
     /// Operations that were looked up for the block that is about to run.
-    looked_up: HashMap<ScopedId, Option<OpRecord>>,
+    looked_up: HashMap<ScopedId, Option<OpRecord>, RandomState>,
     window_tree: WindowTree,
 }
 
@@ -41,7 +42,7 @@ impl View {
             cache: RefCell::new(EntityCache::new(cached_entities)),
             recent: RecentOps::new(cached_ops, floor_ms),
             due_floor_ms: Cell::new(0),
-            looked_up: HashMap::new(),
+            looked_up: HashMap::default(),
             window_tree,
         })
     }
@@ -88,10 +89,13 @@ impl View {
         self.looked_up.clear();
         self.looked_up.extend(ids.into_iter().zip(rows.into_iter().map(|row| row.map(|row| row.record))));
         // Payments lead to mandates, refunds to payments: each round reads what the one before named.
+        let mut seen: HashSet<EntityKey, RandomState> = HashSet::default();
         for _ in 0..3 {
             let mut next = Wanted::default();
             let mut missing = wanted.keys;
-            missing.retain(|key| self.is_missing(key, &mut next));
+            // A shop's or shopper's entities are named many times in a block; one look each.
+            seen.clear();
+            missing.retain(|key| seen.insert(*key) && self.is_missing(key, &mut next));
             missing.sort_unstable();
             missing.dedup();
             if !missing.is_empty() {
@@ -110,7 +114,10 @@ impl View {
     fn is_missing(&self, key: &EntityKey, next: &mut Wanted) -> bool {
         match self.cache.borrow_mut().get(key) {
             Some(cached) => {
-                next.follow(&cached.state);
+                // Only these lead on; the others' states need not be touched.
+                if matches!(key, EntityKey::Payment(_) | EntityKey::Refund(_)) {
+                    next.follow(&cached.state);
+                }
                 false
             }
             None => !self.cannot_exist(key),

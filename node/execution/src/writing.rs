@@ -6,7 +6,7 @@ use crate::view::View;
 use anji_contracts::block::{BlockEffects, Write};
 use anji_contracts::codec;
 use anji_contracts::entity::{Entity, EntityKey};
-use anji_contracts::entry::{BatchEntry, Cause, EntityEntry, Entry, NO_PREVIOUS};
+use anji_contracts::entry::{BatchEntry, Cause, Entry, NO_PREVIOUS};
 use anji_contracts::types::Hash32;
 use anji_contracts::{CheckedBatch, Receipt};
 use anji_storage::{BatchReceipts, BlockCommit, BlockRecord, Latest, OpRow, ReadError};
@@ -93,16 +93,14 @@ impl<'v> Writing<'v> {
             let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);
             let latest = Latest { index: self.next_index, version };
             let is_worth_keeping = is_worth_keeping(&state);
-            let entry = Entry::Entity(EntityEntry { key, version, prev_index, state, cause });
-            self.put_entry(&entry);
+            self.commit.entries.push(&EntityEntryRef { key: &key, version, prev_index, state: &state, cause: &cause });
+            self.next_index += 1;
             self.changed.insert(key, latest);
-            match entry {
-                Entry::Entity(EntityEntry { state, .. }) if is_worth_keeping => {
-                    self.states.push((key, latest, Some(state)));
-                }
+            if is_worth_keeping {
+                self.states.push((key, latest, Some(state)));
+            } else if version > 1 {
                 // What was never known before need not be forgotten.
-                _ if version > 1 => self.states.push((key, latest, None)),
-                _ => {}
+                self.states.push((key, latest, None));
             }
         }
         Ok(())
@@ -162,7 +160,47 @@ impl<'v> Writing<'v> {
     }
 }
 
+/// An entity's entry, borrowed: a payment is large, and moving it into an owned entry costs as much as encoding it.
+struct EntityEntryRef<'a> {
+    key: &'a EntityKey,
+    version: u64,
+    prev_index: u64,
+    state: &'a Entity,
+    cause: &'a Cause,
+}
+
+impl BorshSerialize for EntityEntryRef<'_> {
+    /// The bytes of [`Entry::Entity`] with the same fields.
+    fn serialize<W: borsh::io::Write>(&self, writer: &mut W) -> borsh::io::Result<()> {
+        const ENTITY: u8 = 1;
+        ENTITY.serialize(writer)?;
+        self.key.serialize(writer)?;
+        self.version.serialize(writer)?;
+        self.prev_index.serialize(writer)?;
+        self.state.serialize(writer)?;
+        self.cause.serialize(writer)
+    }
+}
+
 /// An entity that is named after the operation that wrote it was made by it: an id is consumed once.
 fn is_creation(key: &EntityKey, cause: &Cause) -> bool {
     matches!(cause, Cause::Op(id) if key.scoped_id() == Some(*id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anji_contracts::entity::Line;
+    use anji_contracts::entry::EntityEntry;
+
+    #[test]
+    fn a_borrowed_entry_has_the_bytes_of_the_owned_one() {
+        let (key, state) = (EntityKey::Control, Entity::Line(Line::default()));
+        for cause in [Cause::Genesis, Cause::Time, Cause::Block, Cause::Op(anji_contracts::types::ScopedId::default())]
+        {
+            let borrowed = EntityEntryRef { key: &key, version: 7, prev_index: 300, state: &state, cause: &cause };
+            let owned = EntityEntry { key, version: 7, prev_index: 300, state: state.clone(), cause };
+            assert_eq!(codec::encode(&borrowed), codec::encode(&Entry::Entity(owned)));
+        }
+    }
 }

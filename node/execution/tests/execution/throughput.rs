@@ -101,6 +101,8 @@ fn pay_throughput() {
         (disk.blocks_bytes + disk.state_bytes) as f64 / bytes as f64
     );
     println!("memory: {}", memory());
+    let threads = anji_meter::text();
+    threads.lines().filter(|line| line.starts_with("anji_cpu_threads")).for_each(|line| println!("{line}"));
     let genesis = chain.genesis.clone();
     drop((executor, blocks));
     let started = Instant::now();
