@@ -18,6 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Judging bytes are counted in units of this size, since a semaphore counts in 32 bits.
 const JUDGING_UNIT: usize = 1024;
+/// A batch up to this size is judged where it arrives: one signature and a few operations take some fifty microseconds, less than handing
+/// them to another thread and back.
+const JUDGED_IN_PLACE: usize = 4096;
 
 /// Where a batch comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,17 +140,25 @@ impl Mempool {
         }
         let place = self.enter_waiting_room(bytes.len(), origin).await?;
         let judge = self.shared.judges.clone().acquire_owned().await.map_err(|_| MempoolError::Stopping)?;
+        if bytes.len() <= JUDGED_IN_PLACE {
+            let _permits = (place, judge);
+            return self.judge_now(&bytes, origin);
+        }
         let this = self.clone();
         // A judge that has begun finishes even if the caller hangs up; place and judge are given back when it has.
         let task = tokio::task::spawn_blocking(move || {
             let _permits = (place, judge);
-            let started = Instant::now();
-            let judge = || this.judge(&bytes, origin).and_then(|judged| this.keep(judged, origin));
-            let result = anji_meter::measure(anji_meter::Stage::Verify, judge);
-            this.shared.metrics.judging_seconds.observe(started.elapsed().as_secs_f64());
-            result
+            this.judge_now(&bytes, origin)
         });
         task.await.map_err(|_| MempoolError::Stopping)?
+    }
+
+    fn judge_now(&self, bytes: &Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
+        let started = Instant::now();
+        let judge = || self.judge(bytes, origin).and_then(|judged| self.keep(judged, origin));
+        let result = anji_meter::measure(anji_meter::Stage::Verify, judge);
+        self.shared.metrics.judging_seconds.observe(started.elapsed().as_secs_f64());
+        result
     }
 
     /// A client is told to come back when the waiting room is full; peers are read one after the other, so they wait.
