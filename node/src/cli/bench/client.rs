@@ -83,7 +83,7 @@ impl Bank {
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .connect_lazy();
-        Ok(Client { inner: WalletServiceClient::new(channel), token: self.token.clone() })
+        Ok(Client { inner: WalletServiceClient::new(channel), token: self.token.clone(), wait: pb::Wait::Decided })
     }
 }
 
@@ -92,6 +92,8 @@ impl Bank {
 pub(super) struct Client {
     inner: WalletServiceClient<Channel>,
     token: MetadataValue<Ascii>,
+    /// What an answer waits for.
+    pub(super) wait: pb::Wait,
 }
 
 impl Client {
@@ -111,7 +113,7 @@ impl Client {
     pub(super) async fn submit(&mut self, signed_batch: Vec<u8>) -> Result<pb::ReceiptBatch> {
         let signed_batch = bytes::Bytes::from(signed_batch);
         loop {
-            let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: WAIT.into() };
+            let message = pb::SubmitBatchRequest { signed_batch: signed_batch.clone(), wait: self.wait.into() };
             match self.inner.submit_batch(self.request(message)).await {
                 Ok(answer) => return answer.into_inner().receipts.context("no receipts though they were waited for"),
                 Err(status) if status.code() == tonic::Code::ResourceExhausted => {
@@ -122,9 +124,6 @@ impl Client {
         }
     }
 }
-
-/// What a call may wait for.
-const WAIT: pb::Wait = pb::Wait::Decided;
 
 /// One stream of batches: what goes in at `0` is answered at `1`, in any order.
 pub(super) type Conversation = (mpsc::Sender<pb::SubmitBatchesRequest>, tonic::Streaming<pb::SubmitBatchesResponse>);
@@ -138,11 +137,11 @@ impl Client {
         let answers = self.inner.submit_batches(request).await.context("no stream of batches")?.into_inner();
         Ok((sender, answers))
     }
-}
 
-/// A batch on a stream.
-pub(super) fn streamed(tag: u64, signed_batch: Vec<u8>) -> pb::SubmitBatchesRequest {
-    pb::SubmitBatchesRequest { tag, signed_batch: signed_batch.into(), wait: WAIT.into() }
+    /// A batch on a stream.
+    pub(super) fn streamed(&self, tag: u64, signed_batch: Vec<u8>) -> pb::SubmitBatchesRequest {
+        pb::SubmitBatchesRequest { tag, signed_batch: signed_batch.into(), wait: self.wait.into() }
+    }
 }
 
 /// How many of a batch's operations were refused.

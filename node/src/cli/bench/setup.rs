@@ -5,6 +5,7 @@ use super::client::{self, Bank, Client};
 use super::work::{Plan, Signer};
 use anji_contracts::codec;
 use anji_contracts::types::MandateId;
+use anji_proto::v1 as pb;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ impl Session {
     pub(super) async fn open(network_dir: &Path, bare: bool) -> Result<Self> {
         let (acquirer, _) = Bank::load(network_dir)?;
         let mut client = acquirer.connect()?;
+        // Final is what a payment counts from. A bare network has nothing to cosign.
+        client.wait = if bare { pb::Wait::Decided } else { pb::Wait::Final };
         let plan = Plan::new(&client.chain_info().await?)?;
         let signer = Signer::new(&acquirer, &plan);
         let mandates = if bare {
