@@ -61,8 +61,6 @@ enum Command {
     Adapter(cli::adapter::AdapterArgs),
     /// Looks into a data folder and checks everything in it
     Inspect(cli::inspect::InspectArgs),
-    /// Shows and writes out what validators signed that excludes each other
-    Equivocations(cli::equivocations::EquivocationsArgs),
     /// Proves facts of the ledger with files that stand alone, and checks such files
     Evidence(cli::evidence::EvidenceArgs),
     /// Runs an outside witness that cosigns the log
@@ -80,11 +78,6 @@ fn main() -> ExitCode {
         Command::Inspect(args) => match cli::inspect::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::from(BROKEN),
-            Err(error) => Err(error),
-        },
-        Command::Equivocations(args) => match cli::equivocations::run(&args) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
         Command::Evidence(args) => match cli::evidence::run(&args) {

@@ -2,7 +2,6 @@
 
 pub(crate) mod adapter;
 pub(crate) mod bench;
-pub(crate) mod equivocations;
 pub(crate) mod evidence;
 pub(crate) mod init;
 pub(crate) mod inspect;

@@ -1,6 +1,7 @@
 //! `anji evidence`: pins the validators, asks a node for bundles, checks them and says what they prove. Checking needs no node.
 
 mod ask;
+mod equivocations;
 mod get;
 mod trust;
 
@@ -50,6 +51,8 @@ enum Command {
     Verify(CheckArgs),
     /// Checks a bundle and says in words what it proves and by whom
     Explain(CheckArgs),
+    /// Shows and writes out what validators signed that excludes each other
+    Equivocations(equivocations::EquivocationsArgs),
 }
 
 #[derive(Args)]
@@ -71,6 +74,7 @@ pub(crate) fn run(args: &EvidenceArgs) -> Result<bool> {
         Command::Get(args) => get::run(args),
         Command::Verify(args) => check(args, false),
         Command::Explain(args) => check(args, true),
+        Command::Equivocations(args) => equivocations::run(args),
     }
 }
 

@@ -12,7 +12,7 @@ const LONG: &str = "\
 Shows what validators signed that excludes each other, as a node found it, with a check of every proof. Reads the data folder of a running
 or stopped node and changes nothing.
 
-  anji equivocations --data net/issuer/data --genesis net/issuer/genesis.bin --out equivocations.json
+  anji evidence equivocations --data net/issuer/data --genesis net/issuer/genesis.bin --out equivocations.json
 
 A proof verifies with the validator's public key alone; proto/FORMAT.md section 9 describes its bytes.";
 
