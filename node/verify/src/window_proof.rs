@@ -164,8 +164,13 @@ mod tests {
             }
             assert!(check_absent(&absent, &wrong, &entry).is_err());
         }
-        let mut other = entry;
-        other.n_payments += 1;
-        assert!(check_absent(&absent, &good, &other).is_err());
+        // The number says where the end is; the entry commits to it beside the root.
+        let beyond = id(3, 0);
+        let at_the_end = absence(&payments, beyond);
+        assert_eq!(check_absent(&beyond, &at_the_end, &entry), Ok(()));
+        for n_payments in [19, 21] {
+            let other = WindowPayments { n_payments, ..entry.clone() };
+            assert!(check_absent(&beyond, &at_the_end, &other).is_err());
+        }
     }
 }
