@@ -169,7 +169,7 @@ mod tests {
         let at_the_end = absence(&payments, beyond);
         assert_eq!(check_absent(&beyond, &at_the_end, &entry), Ok(()));
         for n_payments in [19, 21] {
-            let other = WindowPayments { n_payments, ..entry.clone() };
+            let other = WindowPayments { n_payments, ..entry };
             assert!(check_absent(&beyond, &at_the_end, &other).is_err());
         }
     }
