@@ -1,8 +1,10 @@
 //! Counts cosignatures: pure, one call per event, no clock and no IO. Every cosignature is verified once, before it is kept.
 
 use anji_contracts::types::ChainId;
-use anji_verify::checkpoint::{check_cosignature, checkpoint_text, is_enough_power, origin};
-use anji_verify::{Address, Cosignature, LogRoot, SignedCheckpoint, ValidatorSet, ValidatorSignatures};
+use anji_verify::checkpoint::{check_cosignature, checkpoint_text, origin};
+use anji_verify::{
+    Address, Cosignature, LogRoot, SignedCheckpoint, ValidatorSet, ValidatorSignatures, is_more_than_two_thirds,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -167,7 +169,7 @@ impl Tracker {
 
     fn is_final(&self, checkpoint: &SignedCheckpoint) -> bool {
         let power = |it: &ValidatorSignatures| self.validators.get(&it.cosignature.validator).map_or(0, |it| it.power);
-        is_enough_power(checkpoint.signatures.iter().map(power).sum(), self.total_power)
+        is_more_than_two_thirds(checkpoint.signatures.iter().map(power).sum(), self.total_power)
     }
 }
 

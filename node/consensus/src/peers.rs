@@ -2,7 +2,7 @@
 //! this node, they decide nothing, except that a follower waits for all of them to be passed before it votes.
 
 use anji_network::PeerId;
-use anji_verify::{Address, ValidatorSet};
+use anji_verify::{Address, ValidatorSet, is_more_than_two_thirds};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
@@ -96,7 +96,7 @@ impl Peers {
             table.values().filter_map(|view| Some((view.validator?, view.tip?))).filter(|(address, _)| *address != own)
         };
         let told_power = power(validators, told().map(|(address, _)| address).collect(), None);
-        if !more_than_two_thirds(told_power, validators.total_power()) {
+        if !is_more_than_two_thirds(told_power, validators.total_power()) {
             return None;
         }
         told().map(|(_, tip)| tip).max()
@@ -107,7 +107,7 @@ impl Peers {
         let table = self.read();
         let told = || table.values().filter_map(|view| Some((view.validator?, view.tip?)));
         let told_power = power(validators, told().map(|(address, _)| address).collect(), Some(own));
-        more_than_two_thirds(told_power, validators.total_power())
+        is_more_than_two_thirds(told_power, validators.total_power())
             .then(|| told().map(|(_, tip)| tip).max().unwrap_or(0))
     }
 
@@ -131,11 +131,6 @@ fn power(validators: &ValidatorSet, mut addresses: Vec<Address>, own: Option<Add
     addresses.sort_unstable();
     addresses.dedup();
     addresses.iter().filter_map(|address| validators.get(address)).map(|it| it.power).sum()
-}
-
-/// The engine's threshold.
-pub(crate) fn more_than_two_thirds(power: u64, total: u64) -> bool {
-    u128::from(power) * 3 > u128::from(total) * 2
 }
 
 #[cfg(test)]
@@ -180,6 +175,6 @@ mod tests {
         peers.set_connected(peer(77), true);
         assert_eq!(peers.connected_power(&set(), Some(Address([0; 20]))), 2);
         assert_eq!(peers.connected_power(&set(), None), 1);
-        assert!(!more_than_two_thirds(2, 3) && more_than_two_thirds(3, 4));
+        assert!(!is_more_than_two_thirds(2, 3) && is_more_than_two_thirds(3, 4));
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn make(genesis: &Genesis, name: &str, listen: SocketAddr, out: &Path
     let mut powers: Vec<u64> = all.iter().map(|it| it.power).collect();
     powers.sort_unstable();
     let total = validators.total_power();
-    let enough = |n: usize| anji_verify::checkpoint::is_enough_power(powers.iter().take(n).sum(), total);
+    let enough = |n: usize| anji_verify::is_more_than_two_thirds(powers.iter().take(n).sum(), total);
     let required = (1..=all.len()).find(|n| enough(*n)).unwrap_or(all.len());
     let log = LogSpec {
         origin: origin(&chain_id),

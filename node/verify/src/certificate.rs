@@ -7,7 +7,7 @@ use anji_contracts::types::{ChainId, Hash32};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
 
-use crate::validators::{Address, ValidatorSet};
+use crate::validators::{Address, ValidatorSet, is_more_than_two_thirds};
 
 /// The kind of a vote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, BorshSerialize, BorshDeserialize)]
@@ -135,7 +135,7 @@ pub fn verify_certificate(
         signed = signed.saturating_add(known.power);
     }
     let total = validators.total_power();
-    if u128::from(signed).saturating_mul(3) > u128::from(total).saturating_mul(2) {
+    if is_more_than_two_thirds(signed, total) {
         Ok(())
     } else {
         Err(CertificateError::NotEnoughPower { signed, total })

@@ -15,7 +15,7 @@ use core::fmt;
 
 use crate::log_tree::LogRoot;
 use crate::note::{NoteError, NoteSignature, SignatureKind, SignedNote, VerifierKey, key_id};
-use crate::validators::{Address, Validator, ValidatorSet};
+use crate::validators::{Address, Validator, ValidatorSet, is_more_than_two_thirds};
 
 /// Most a timestamp may be, seconds: the specification's bound.
 pub const MAX_TIME_S: u64 = i64::MAX as u64;
@@ -177,12 +177,6 @@ impl fmt::Display for CheckpointError {
 
 impl core::error::Error for CheckpointError {}
 
-/// Whether `signed` of `total` is more than two thirds.
-#[must_use]
-pub fn is_enough_power(signed: u64, total: u64) -> bool {
-    u128::from(signed).saturating_mul(3) > u128::from(total).saturating_mul(2)
-}
-
 /// Checks one cosignature over a checkpoint's text.
 ///
 /// # Errors
@@ -223,7 +217,7 @@ pub fn check_final(
         signed = signed.saturating_add(known.power);
     }
     let total = validators.total_power();
-    if is_enough_power(signed, total) { Ok(()) } else { Err(CheckpointError::NotEnoughPower { signed, total }) }
+    if is_more_than_two_thirds(signed, total) { Ok(()) } else { Err(CheckpointError::NotEnoughPower { signed, total }) }
 }
 
 /// The key that a validator's plain signatures verify with: any client of the C2SP log formats takes it as the log's.

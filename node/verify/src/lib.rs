@@ -30,5 +30,5 @@ pub use log_tree::{LogRoot, LogTree};
 pub use merkle_proof::{check_merkle, merkle_path};
 pub use proof_error::ProofError;
 pub use rfc6962::MAX_PATH;
-pub use validators::{Address, Validator, ValidatorSet};
+pub use validators::{Address, Validator, ValidatorSet, is_more_than_two_thirds};
 pub use window_proof::{WindowAbsence, WindowMember, check_absent, check_captured};

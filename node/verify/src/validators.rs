@@ -48,6 +48,12 @@ pub struct Validator {
     pub power: u64,
 }
 
+/// Whether `power` is more than two thirds of `total`: what decides a block and makes a checkpoint final.
+#[must_use]
+pub fn is_more_than_two_thirds(power: u64, total: u64) -> bool {
+    u128::from(power).saturating_mul(3) > u128::from(total).saturating_mul(2)
+}
+
 /// The validators of a height, sorted by address, without duplicates.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct ValidatorSet {

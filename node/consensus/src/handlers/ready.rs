@@ -6,7 +6,7 @@ use crate::chain::log_height;
 use crate::context::{Anji, Height};
 use crate::engine_types::core::HeightParams;
 use crate::error::Fatal;
-use crate::peers::more_than_two_thirds;
+use anji_verify::is_more_than_two_thirds;
 use arc_malachitebft_app_channel::Reply;
 
 pub(crate) async fn on_ready(app: &mut App, reply: Reply<(Height, HeightParams<Anji>)>) -> Next {
@@ -14,7 +14,7 @@ pub(crate) async fn on_ready(app: &mut App, reply: Reply<(Height, HeightParams<A
     let total = shared.config.validators.total_power();
     let own = shared.config.own_address();
     let mut changes = shared.peers.changes();
-    let enough = || more_than_two_thirds(shared.peers.connected_power(&shared.config.validators, own), total);
+    let enough = || is_more_than_two_thirds(shared.peers.connected_power(&shared.config.validators, own), total);
     if tokio::time::timeout(shared.config.timing.peer_wait, changes.wait_for(|_| enough())).await.is_err() {
         tracing::warn!("two thirds of the validators are not connected yet; consensus starts all the same");
     }
