@@ -22,13 +22,13 @@
 
 use crate::error::CheckpointsError;
 use anji_contracts::types::{ChainId, Hash32};
+use anji_storage::FileBirth;
 use anji_verify::{Address, LogRoot};
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 /// The file's name in the consensus folder.
 pub const COSIGNED_FILE: &str = "cosigned";
@@ -112,7 +112,7 @@ impl Cosigned {
             std::fs::create_dir_all(folder).map_err(io)?;
         }
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&new_path).map_err(io)?;
-        let (inode, born_ns) = birth(&file.metadata().map_err(io)?);
+        let FileBirth { inode, born_ns } = FileBirth::of(&file.metadata().map_err(io)?);
         let mut bytes = Vec::with_capacity(file_bytes());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -226,12 +226,6 @@ const fn file_bytes() -> usize {
     HEADER_BYTES + RECORDS * RECORD_BYTES
 }
 
-/// What no copy has in common with its original; the time is 0 where the file system keeps none.
-fn birth(metadata: &Metadata) -> (u64, u64) {
-    let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    (metadata.ino(), u64::try_from(born.as_nanos()).unwrap_or(u64::MAX))
-}
-
 fn encode(record: &Signed, chain: u32) -> ([u8; RECORD_BYTES], u32) {
     let mut bytes = [0; RECORD_BYTES];
     bytes[..8].copy_from_slice(&record.height.to_le_bytes());
@@ -276,8 +270,8 @@ fn read(path: &Path, identity: Identity) -> Result<Result<Cosigned, &'static str
     if used[12..44] != identity.chain_id.0.0 || used[44..64] != identity.validator.0 {
         return Err(CheckpointsError::Foreign { path: path.to_owned() });
     }
-    let (floor, inode, born_ns) = (number(used, 64), number(used, 72), number(used, 80));
-    if (inode, born_ns) != birth(&metadata) {
+    let (floor, birth) = (number(used, 64), FileBirth { inode: number(used, 72), born_ns: number(used, 80) });
+    if birth != FileBirth::of(&metadata) {
         return Ok(Err("the file is a copy"));
     }
     let (records, chain) = match scan(&bytes[HEADER_BYTES..], header_crc) {

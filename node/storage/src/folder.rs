@@ -4,9 +4,12 @@
 use crate::FORMAT_VERSION;
 use crate::error::OpenError;
 use anji_contracts::types::{ChainId, Hash32};
-use std::fs::{self, File, TryLockError};
+use borsh::{BorshDeserialize, BorshSerialize};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Way out where only this node's own files are damaged.
 pub(crate) const RESTORE: &str =
@@ -23,6 +26,25 @@ pub(crate) struct FolderLock {
 
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
     move |source| OpenError::Io { path: path.to_path_buf(), source }
+}
+
+/// What no copy of a file has in common with its original: number and time of birth in the file system. A number alone is given again soon
+/// after a file is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct FileBirth {
+    /// Its number.
+    pub inode: u64,
+    /// Nanoseconds since 1970; 0 where the file system keeps no such time.
+    pub born_ns: u64,
+}
+
+impl FileBirth {
+    /// Of the file with this metadata.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Self { inode: metadata.ino(), born_ns: u64::try_from(born.as_nanos()).unwrap_or(u64::MAX) }
+    }
 }
 
 /// Makes a directory's entries durable.

@@ -28,6 +28,7 @@ pub use checkpoints::CheckpointStore;
 pub use columns::{BatchReceipts, BlockRecord, Latest, OpRow};
 pub use commit::{BlockCommit, EntryBuffer, Store};
 pub use error::{AppendError, CommitError, OpenError, ReadError};
+pub use folder::FileBirth;
 pub use open::{Opened, ReadOnly, StoreOptions, Verify};
 pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 

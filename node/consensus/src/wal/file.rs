@@ -15,11 +15,11 @@
 use crate::error::WalError;
 use crate::wal::Identity;
 use anji_contracts::codec;
-use std::fs::{File, Metadata, OpenOptions};
+use anji_storage::FileBirth;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 const VERSION: u32 = 1;
 const HEADER: usize = 16;
@@ -68,22 +68,7 @@ struct IdentityRecord {
     version: u32,
     identity: Identity,
     /// The file it was made as: a copy is another one.
-    made: Made,
-}
-
-/// What no copy has in common with its original: number and time of birth in the file system. A number alone is given again soon after a
-/// file is deleted; the time is 0 where the file system keeps none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, borsh::BorshSerialize, borsh::BorshDeserialize)]
-struct Made {
-    inode: u64,
-    born_ns: u64,
-}
-
-impl Made {
-    fn of(metadata: &Metadata) -> Self {
-        let born = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        Self { inode: metadata.ino(), born_ns: u64::try_from(born.as_nanos()).unwrap_or(u64::MAX) }
-    }
+    made: FileBirth,
 }
 
 impl WalFile {
@@ -98,7 +83,7 @@ impl WalFile {
         for at in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, at).map_err(io)?;
         }
-        let made = Made::of(&file.metadata().map_err(io)?);
+        let made = FileBirth::of(&file.metadata().map_err(io)?);
         let mut wal = Self { path: path.to_owned(), file, offset: 0, chain: 0, pending: Vec::new(), identity, height };
         wal.push(KIND_IDENTITY, &codec::encode(&IdentityRecord { version: VERSION, identity, made }));
         wal.push(KIND_HEIGHT, &height.to_le_bytes());
@@ -128,7 +113,7 @@ impl WalFile {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        let made = Made::of(&metadata);
+        let made = FileBirth::of(&metadata);
 
         let scan = scan(&bytes).map_err(|(offset, what)| damaged(offset, &what))?;
         let mut records = scan.records.iter();
