@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 /// How often the chain is looked at.
 const POLL: Duration = Duration::from_secs(3);
@@ -185,6 +185,16 @@ pub(crate) async fn follow_receipts(
     }
 }
 
+/// The next message of a node's stream, or why there will be none.
+pub(crate) async fn next_message<T>(stream: &mut Streaming<T>) -> Result<T, Status> {
+    match tokio::time::timeout(SILENCE, stream.message()).await {
+        Ok(Ok(Some(message))) => Ok(message),
+        Ok(Ok(None)) => Err(Status::unavailable("the node closed the stream")),
+        Ok(Err(status)) => Err(status),
+        Err(_) => Err(Status::unavailable("the node fell silent")),
+    }
+}
+
 async fn receipts_once(
     nodes: &Nodes,
     shared: &Shared,
@@ -199,11 +209,9 @@ async fn receipts_once(
         Err(status) => return status,
     };
     let ended = loop {
-        let item = match tokio::time::timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(item))) => item.item,
-            Ok(Ok(None)) => break Status::unavailable("the node closed the stream"),
-            Ok(Err(status)) => break status,
-            Err(_) => break Status::unavailable("the node fell silent"),
+        let item = match next_message(&mut stream).await {
+            Ok(message) => message.item,
+            Err(status) => break status,
         };
         patience.reset();
         let told = match item {

@@ -2,7 +2,7 @@
 //! Learned from the node's stream of changes, kept as ids only, and remembered in `work.bin` so that a restart need not read the
 //! whole log again. Losing that file loses nothing.
 
-use crate::follow::{Patience, SILENCE};
+use crate::follow::{Patience, next_message};
 use crate::metrics::Metrics;
 use crate::node::Nodes;
 use anji_proto::v1;
@@ -253,11 +253,9 @@ async fn read_once(work: &Work, nodes: &Nodes, patience: &mut Patience) -> Statu
         if work.must_reread() {
             return Status::aborted("there is room again for what was left out");
         }
-        let item = match tokio::time::timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(item))) => item.item,
-            Ok(Ok(None)) => break Status::unavailable("the node closed the stream"),
-            Ok(Err(status)) => break status,
-            Err(_) => break Status::unavailable("the node fell silent"),
+        let item = match next_message(&mut stream).await {
+            Ok(message) => message.item,
+            Err(status) => break status,
         };
         patience.reset();
         let next = match item {
