@@ -7,7 +7,6 @@
 
 pub mod callers;
 pub mod config;
-mod connections;
 mod engine;
 mod follow;
 pub mod keys;

@@ -2,7 +2,6 @@
 
 use crate::callers::{Callers, read_token};
 use crate::config::AdapterConfig;
-use crate::connections;
 use crate::engine::{Engine, EngineParts, INTAKE, Signer};
 use crate::follow::{Identity, follow_receipts, watch_chain};
 use crate::keys::{PrivateKey, Purpose};
@@ -17,6 +16,7 @@ use crate::state::{Shared, now_ms};
 use crate::work::Work;
 use anji_contracts::types::{ChainId, Hash32, KeyId, ParticipantId, Role};
 use anji_proto::v1::adapter_service_server::AdapterServiceServer;
+use anji_wire::connections;
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -261,7 +261,8 @@ async fn run(
     }
     let door = CancellationToken::new();
     let (accepted, incoming) = mpsc::channel(16);
-    tasks.spawn(connections::accept(listener, MAX_CONNECTIONS, stop.clone(), accepted));
+    let on_refused = || tracing::warn!(limit = MAX_CONNECTIONS, "too many connections, one more was closed");
+    tasks.spawn(connections::accept(listener, MAX_CONNECTIONS, stop.clone(), || (), on_refused, accepted));
     let served = routes.serve_with_incoming_shutdown(ReceiverStream::new(incoming), door.clone().cancelled_owned());
     tokio::pin!(served);
     let engine_stop = CancellationToken::new();

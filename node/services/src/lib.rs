@@ -12,7 +12,6 @@
 mod access;
 mod callers;
 mod changes;
-mod connections;
 mod deadline;
 mod door;
 mod evidence;

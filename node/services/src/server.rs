@@ -1,12 +1,11 @@
 //! Starting and stopping the gRPC door.
 
 use crate::callers::Callers;
-use crate::connections;
 use crate::door::{Door, Role};
 use crate::evidence::EvidenceDesk;
 use crate::feed::Feed;
 use crate::limits::Limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use crate::operator::Operator;
 use crate::view::NodeView;
 use crate::wallet::Wallet;
@@ -18,6 +17,7 @@ use anji_proto::v1::evidence_service_server::EvidenceServiceServer;
 use anji_proto::v1::operator_service_server::OperatorServiceServer;
 use anji_proto::v1::wallet_service_server::WalletServiceServer;
 use anji_storage::Reader;
+use anji_wire::connections;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -158,7 +158,13 @@ impl Services {
 
         let (accepted, incoming) = mpsc::channel(16);
         let limit = core.limits.connections;
-        tokio::spawn(connections::accept(listener, limit, core.stopping.clone(), metrics.clone(), accepted));
+        let (on_open, on_refused) = (metrics.connections.clone(), metrics.refused_connections.clone());
+        let on_open = move || Held::new(&on_open);
+        let on_refused = move || {
+            on_refused.inc();
+            tracing::debug!(limit, "too many connections, one more was closed");
+        };
+        tokio::spawn(connections::accept(listener, limit, core.stopping.clone(), on_open, on_refused, accepted));
         let router = Server::builder()
             .max_concurrent_streams(core.limits.streams_per_connection)
             .http2_max_header_list_size(MAX_HEADER_BYTES)

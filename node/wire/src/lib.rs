@@ -2,9 +2,11 @@
 //!
 //! What comes in is checked here once: lengths, enum numbers, required messages; what goes out is complete. Protobuf bytes are never
 //! hashed or signed, so nothing in here can change what was agreed. [`status`] holds the one table from the ledger's rejects and the
-//! node's own reasons to gRPC status codes; [`ledger`] writes the ledger's state; [`terms`] reads what adapters send.
+//! node's own reasons to gRPC status codes; [`ledger`] writes the ledger's state; [`terms`] reads what adapters send. [`connections`] is
+//! the listening end that all gRPC servers share.
 #![deny(missing_docs)]
 
+pub mod connections;
 pub mod field;
 pub mod ledger;
 pub mod status;

@@ -18,17 +18,21 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An open connection; its place is free again when it is dropped.
-pub(crate) struct Connection {
+pub struct Connection<T> {
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
+    _open: T,
 }
 
-/// Accepts until stopped; connections beyond `limit` are closed at once.
-pub(crate) async fn accept(
+/// Accepts until stopped; connections beyond `limit` are closed at once, and `on_refused` is told. What `on_open` gives is kept until
+/// the connection is closed: a server counts its connections with it.
+pub async fn accept<T: Send + Unpin + 'static>(
     listener: TcpListener,
     limit: usize,
     stopping: CancellationToken,
-    accepted: mpsc::Sender<io::Result<Connection>>,
+    on_open: impl Fn() -> T,
+    on_refused: impl Fn(),
+    accepted: mpsc::Sender<io::Result<Connection<T>>>,
 ) {
     let places = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
     loop {
@@ -44,16 +48,16 @@ pub(crate) async fn accept(
             },
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(limit, "too many connections, one more was closed");
+            on_refused();
             continue;
         };
-        let accepted = accepted.clone();
+        let (accepted, open) = (accepted.clone(), on_open());
         tokio::spawn(async move {
             if let Ok(Ok(())) = tokio::time::timeout(PREFACE_TIMEOUT, wait_for_preface(&stream)).await
                 && stream.set_nodelay(true).is_ok()
             {
                 // An error means that the server has ended.
-                let _ = accepted.send(Ok(Connection { stream, _place: place })).await;
+                let _ = accepted.send(Ok(Connection { stream, _place: place, _open: open })).await;
             }
         });
     }
@@ -76,7 +80,7 @@ async fn wait_for_preface(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-impl Connected for Connection {
+impl<T> Connected for Connection<T> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -84,13 +88,13 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<T: Unpin> AsyncRead for Connection<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buf)
     }
 }
 
-impl AsyncWrite for Connection {
+impl<T: Unpin> AsyncWrite for Connection<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buf)
     }
