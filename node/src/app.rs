@@ -94,7 +94,7 @@ pub(crate) async fn run(config: NodeConfig) -> Result<()> {
     let mempool = Mempool::new(
         genesis.chain_id(),
         mempool_limits(&config),
-        Arc::new(LatestKeys(execution.clone())),
+        Arc::new(LatestKeys::new(execution.clone())),
         Arc::new(network.clone()),
         anji_mempool::system_clock(),
         &mut registry,

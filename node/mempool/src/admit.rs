@@ -190,7 +190,7 @@ impl Mempool {
         }
         let now_ms = (shared.clock)();
         check_expiry(decoded.header.expires_at_ms, now_ms)?;
-        shared.registry.check_signature(&decoded, now_ms)?;
+        shared.registry.check_signatures(&[&decoded], now_ms).into_iter().next().unwrap_or(Err(Reject::BadSignature))?;
         tracing::trace!(batch = %decoded.hash, ?origin, "batch verified");
         // A copy of the right size: what arrived may be a slice of a larger buffer, which would be kept alive and not be counted.
         let bytes = Bytes::copy_from_slice(bytes);

@@ -8,11 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Participants and their keys after the last executed block.
 pub trait Registry: Send + Sync + 'static {
-    /// Whether the key that the batch names may sign at `time_ms`, and whether it did. Blocks the thread for the signature.
-    ///
-    /// # Errors
-    /// [`Reject::UnknownKey`], [`Reject::KeyNotValid`] or [`Reject::BadSignature`].
-    fn check_signature(&self, batch: &DecodedBatch, time_ms: u64) -> Result<(), Reject>;
+    /// For each batch, whether the key that it names may sign at `time_ms`, and whether it did: [`Reject::UnknownKey`],
+    /// [`Reject::KeyNotValid`] or [`Reject::BadSignature`] if not. Each by itself, whatever stands beside it. Blocks the thread for the
+    /// signatures.
+    fn check_signatures(&self, batches: &[&DecodedBatch], time_ms: u64) -> Vec<Result<(), Reject>>;
 }
 
 /// The way to the peers.

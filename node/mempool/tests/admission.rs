@@ -24,16 +24,16 @@ fn signing_key(participant: u32) -> SigningKey {
 struct Keys;
 
 impl Registry for Keys {
-    fn check_signature(&self, batch: &DecodedBatch, _time_ms: u64) -> Result<(), Reject> {
-        let header = &batch.header;
-        match (header.participant.0, header.key_id.0) {
-            (1 | 2, 1) => {
-                let key = signing_key(header.participant.0).verifying_key();
+    fn check_signatures(&self, batches: &[&DecodedBatch], _time_ms: u64) -> Vec<Result<(), Reject>> {
+        let check = |batch: &&DecodedBatch| match (batch.header.participant.0, batch.header.key_id.0) {
+            (participant @ (1 | 2), 1) => {
+                let key = signing_key(participant).verifying_key();
                 codec::verify_ed25519(key.as_bytes(), &batch.signing_digest, &batch.signature)
             }
             (3, 1) => Err(Reject::KeyNotValid),
             _ => Err(Reject::UnknownKey),
-        }
+        };
+        batches.iter().map(check).collect()
     }
 }
 

@@ -49,8 +49,8 @@ impl Interceptor for Token {
 struct Keys(ExecutionHandle);
 
 impl Registry for Keys {
-    fn check_signature(&self, batch: &DecodedBatch, time_ms: u64) -> Result<(), Reject> {
-        self.0.registry().check_signature(batch, time_ms).map(|_| ())
+    fn check_signatures(&self, batches: &[&DecodedBatch], time_ms: u64) -> Vec<Result<(), Reject>> {
+        batches.iter().map(|batch| self.0.registry().check_signature(batch, time_ms).map(drop)).collect()
     }
 }
 
