@@ -190,9 +190,8 @@ impl Pool {
     /// Drops what waits and has expired at `time_ms`: block time only grows, so it can enter no block any more.
     pub(crate) fn drop_expired(&mut self, time_ms: u64) -> usize {
         let expired: Vec<Hash32> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.stage == Stage::Waiting && slot.batch.checked.header.expires_at_ms <= time_ms)
+            .waiting()
+            .filter(|(_, slot)| slot.batch.checked.header.expires_at_ms <= time_ms)
             .map(|(hash, _)| *hash)
             .collect();
         for hash in &expired {
@@ -252,16 +251,27 @@ impl Pool {
 
     /// Own batches that wait and were last pushed at or before `before_ms`, the oldest push first; they count as pushed now.
     pub(crate) fn take_unspread(&mut self, before_ms: u64, now_ms: u64, limit: usize) -> Vec<Bytes> {
-        let waiting = |slot: &&mut Slot| slot.own && slot.stage == Stage::Waiting && slot.pushed_at_ms <= before_ms;
-        let mut late: Vec<&mut Slot> = self.slots.values_mut().filter(waiting).collect();
-        late.sort_by_key(|slot| slot.pushed_at_ms);
+        let mut late: Vec<(u64, Hash32)> = self
+            .waiting()
+            .filter(|(_, slot)| slot.own && slot.pushed_at_ms <= before_ms)
+            .map(|(hash, slot)| (slot.pushed_at_ms, *hash))
+            .collect();
+        late.sort_by_key(|(pushed_at_ms, _)| *pushed_at_ms);
         late.truncate(limit);
         late.into_iter()
-            .map(|slot| {
+            .filter_map(|(_, hash)| {
+                let slot = self.slots.get_mut(&hash)?;
                 slot.pushed_at_ms = now_ms;
-                slot.batch.bytes.clone()
+                Some(slot.batch.bytes.clone())
             })
             .collect()
+    }
+
+    /// What waits, by participant in the order of arrival. Of small batches many more are kept than wait, so the lines are shorter than the map.
+    fn waiting(&self) -> impl Iterator<Item = (&Hash32, &Slot)> {
+        let hashes = self.lines.values().flat_map(|line| &line.waiting);
+        let slots = hashes.filter_map(|hash| self.slots.get(hash).map(|slot| (hash, slot)));
+        slots.filter(|(_, slot)| slot.stage == Stage::Waiting)
     }
 
     /// Takes a waiting batch out of the counts; its hash stays in the line until the next sweep.
