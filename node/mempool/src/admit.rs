@@ -2,6 +2,7 @@
 
 use crate::candidate::CandidateLimits;
 use crate::error::{Full, MempoolError};
+use crate::frame::encode_frames;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pool::{Fate, Pool, PoolBatch};
@@ -9,7 +10,7 @@ use crate::ports::{Clock, Registry, Spread};
 use crate::standing::{PeerStanding, Standings};
 use anji_contracts::batch::{MAX_BATCH_BYTES, check_expiry};
 use anji_contracts::types::{ChainId, Hash32, ParticipantId};
-use anji_contracts::{Reject, decode_batch};
+use anji_contracts::{DecodedBatch, Reject, decode_batch};
 use anji_network::PeerId;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Judging bytes are counted in units of this size, since a semaphore counts in 32 bits.
 const JUDGING_UNIT: usize = 1024;
-/// A batch up to this size is judged where it arrives: one signature and a few operations take some fifty microseconds, less than handing
+/// A batch up to this size is judged where it arrives: one signature and a few operations take some thirty microseconds, less than handing
 /// them to another thread and back.
-const JUDGED_IN_PLACE: usize = 4096;
+pub(crate) const JUDGED_IN_PLACE: usize = 4096;
+/// So many of them are judged in one go: about a millisecond.
+const JUDGED_TOGETHER: usize = 32;
 
 /// Where a batch comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,36 +132,70 @@ impl Mempool {
     /// # Errors
     /// [`MempoolError`]; nothing was kept.
     pub async fn submit(&self, bytes: Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
-        let result = self.judge_and_keep(bytes, origin).await;
-        self.count(origin, &result);
+        let result = if bytes.len() > JUDGED_IN_PLACE {
+            self.judge_elsewhere(bytes, origin).await
+        } else {
+            self.judge_here(&[bytes], origin).await.pop().unwrap_or(Err(MempoolError::Stopping))
+        };
+        self.shared.metrics.count(origin, &result);
         result
     }
 
-    async fn judge_and_keep(&self, bytes: Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
+    /// Judges batches that arrived together, in their order. Each gets the answer that [`Mempool::submit`] would give it; small ones cost less
+    /// this way, as they share what is not their own.
+    pub async fn submit_all(&self, batches: Vec<Bytes>, origin: Origin) -> Vec<Result<Admitted, MempoolError>> {
+        let mut results = Vec::with_capacity(batches.len());
+        let mut rest = batches.as_slice();
+        while let [first, others @ ..] = rest {
+            let n_small = rest.iter().take(JUDGED_TOGETHER).take_while(|it| it.len() <= JUDGED_IN_PLACE).count();
+            if n_small < 2 {
+                results.push(self.submit(first.clone(), origin).await);
+                rest = others;
+                continue;
+            }
+            let (small, others) = rest.split_at(n_small);
+            let judged = self.judge_here(small, origin).await;
+            judged.iter().for_each(|result| self.shared.metrics.count(origin, result));
+            results.extend(judged);
+            rest = others;
+        }
+        results
+    }
+
+    /// On a thread for what takes milliseconds.
+    async fn judge_elsewhere(&self, bytes: Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
         if bytes.len() > MAX_BATCH_BYTES {
             return Err(Reject::TooLarge.into());
         }
         let place = self.enter_waiting_room(bytes.len(), origin).await?;
         let judge = self.shared.judges.clone().acquire_owned().await.map_err(|_| MempoolError::Stopping)?;
-        if bytes.len() <= JUDGED_IN_PLACE {
-            let _permits = (place, judge);
-            return self.judge_now(&bytes, origin);
-        }
         let this = self.clone();
         // A judge that has begun finishes even if the caller hangs up; place and judge are given back when it has.
         let task = tokio::task::spawn_blocking(move || {
             let _permits = (place, judge);
-            this.judge_now(&bytes, origin)
+            this.judge_now(&[bytes], origin).pop().unwrap_or(Err(MempoolError::Stopping))
         });
         task.await.map_err(|_| MempoolError::Stopping)?
     }
 
-    fn judge_now(&self, bytes: &Bytes, origin: Origin) -> Result<Admitted, MempoolError> {
+    /// On this thread: a few small batches.
+    async fn judge_here(&self, batches: &[Bytes], origin: Origin) -> Vec<Result<Admitted, MempoolError>> {
+        let size = batches.iter().map(Bytes::len).sum();
+        let admitted = async {
+            let place = self.enter_waiting_room(size, origin).await?;
+            Ok((place, self.shared.judges.clone().acquire_owned().await.map_err(|_| MempoolError::Stopping)?))
+        };
+        match admitted.await {
+            Ok(_permits) => self.judge_now(batches, origin),
+            Err(error) => batches.iter().map(|_| Err(MempoolError::clone(&error))).collect(),
+        }
+    }
+
+    fn judge_now(&self, batches: &[Bytes], origin: Origin) -> Vec<Result<Admitted, MempoolError>> {
         let started = Instant::now();
-        let judge = || self.judge(bytes, origin).and_then(|judged| self.keep(judged, origin));
-        let result = anji_meter::measure(anji_meter::Stage::Verify, judge);
+        let results = anji_meter::measure(anji_meter::Stage::Verify, || self.keep(self.judge(batches, origin), origin));
         self.shared.metrics.judging_seconds.observe(started.elapsed().as_secs_f64());
-        result
+        results
     }
 
     /// A client is told to come back when the waiting room is full; peers are read one after the other, so they wait.
@@ -173,61 +210,77 @@ impl Mempool {
         }
     }
 
-    /// Everything that is judged on the bytes alone, the keys and the clock; `Ok(Err(known))` when there is nothing left to do.
-    fn judge(&self, bytes: &Bytes, origin: Origin) -> Result<Result<PoolBatch, Admitted>, MempoolError> {
+    /// Everything that is judged on the bytes alone, the keys and the clock.
+    fn judge(&self, batches: &[Bytes], origin: Origin) -> Vec<Result<Judged, Reject>> {
         let shared = &self.shared;
-        let decoded = decode_batch(bytes, &shared.chain)?;
-        let admitted = |known| Admitted {
-            batch_hash: decoded.hash,
-            participant: decoded.header.participant,
-            n_ops: decoded.header.n_ops,
-            expires_at_ms: decoded.header.expires_at_ms,
-            known,
+        let decoded: Vec<Result<DecodedBatch, Reject>> =
+            batches.iter().map(|bytes| decode_batch(bytes, &shared.chain)).collect();
+        let fates: Vec<Fate> = {
+            let pool = self.pool();
+            decoded.iter().map(|it| it.as_ref().map_or(Fate::Unknown, |it| pool.fate(&it.hash))).collect()
         };
-        // The same bytes were verified before, so they need no second look; not even when they have expired meanwhile.
-        if let Some(known) = known_of(self.pool().fate(&decoded.hash)) {
-            return Ok(Err(admitted(known)));
-        }
         let now_ms = (shared.clock)();
-        check_expiry(decoded.header.expires_at_ms, now_ms)?;
-        shared.registry.check_signatures(&[&decoded], now_ms).into_iter().next().unwrap_or(Err(Reject::BadSignature))?;
-        tracing::trace!(batch = %decoded.hash, ?origin, "batch verified");
-        // A copy of the right size: what arrived may be a slice of a larger buffer, which would be kept alive and not be counted.
-        let bytes = Bytes::copy_from_slice(bytes);
-        // Verified just now, with the key that its header names.
-        Ok(Ok(PoolBatch { bytes, checked: Arc::new(decoded.assume_verified()) }))
+        let judge = |(decoded, fate): (Result<DecodedBatch, Reject>, Fate)| {
+            let decoded = decoded?;
+            // The same bytes were verified before, so they need no second look; not even when they have expired meanwhile.
+            if let Some(known) = known_of(fate) {
+                return Ok(Look::Known(admitted(&decoded, known)));
+            }
+            check_expiry(decoded.header.expires_at_ms, now_ms)?;
+            Ok(Look::New(decoded))
+        };
+        let looks: Vec<Result<Look, Reject>> = decoded.into_iter().zip(fates).map(judge).collect();
+        let new = looks.iter().filter_map(|look| match look {
+            Ok(Look::New(decoded)) => Some(decoded),
+            _ => None,
+        });
+        let mut verdicts = shared.registry.check_signatures(&new.collect::<Vec<_>>(), now_ms).into_iter();
+        let finish = |(look, bytes): (Result<Look, Reject>, &Bytes)| {
+            Ok(match look? {
+                Look::Known(admitted) => Judged::Known(admitted),
+                Look::New(decoded) => {
+                    // One verdict each; without one, nothing was verified.
+                    verdicts.next().unwrap_or(Err(Reject::BadSignature))?;
+                    tracing::trace!(batch = %decoded.hash, ?origin, "batch verified");
+                    // A copy of the right size: what arrived may be a slice of a larger buffer, which would be kept alive and not be counted.
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    // Verified just now, with the key that its header names.
+                    Judged::New(PoolBatch { bytes, checked: Arc::new(decoded.assume_verified()) })
+                }
+            })
+        };
+        looks.into_iter().zip(batches).map(finish).collect()
     }
 
-    fn keep(&self, judged: Result<PoolBatch, Admitted>, origin: Origin) -> Result<Admitted, MempoolError> {
-        let batch = match judged {
-            Ok(batch) => batch,
-            Err(admitted) => return Ok(admitted),
-        };
-        let (batch_hash, header) = (batch.checked.hash, batch.checked.header.clone());
-        let bytes = batch.bytes.clone();
+    /// Finds places for the new ones, and pushes those of this node's own clients to the peers.
+    fn keep(&self, judged: Vec<Result<Judged, Reject>>, origin: Origin) -> Vec<Result<Admitted, MempoolError>> {
         let now_ms = (self.shared.clock)();
         let own = origin == Origin::Client;
-        let inserted = {
-            let mut pool = self.pool();
-            let inserted = pool.insert(batch, own, false, now_ms);
-            self.publish(&pool);
-            inserted
+        let mut spread = Vec::new();
+        let mut pool = self.pool();
+        let keep = |judged: Result<Judged, Reject>| {
+            let batch = match judged? {
+                Judged::Known(admitted) => return Ok(admitted),
+                Judged::New(batch) => batch,
+            };
+            let (bytes, checked) = (batch.bytes.clone(), Arc::clone(&batch.checked));
+            let fate = pool.insert(batch, own, false, now_ms).map_err(|what| match what {
+                Full::Pool => full(what, Duration::from_millis(500)),
+                Full::Participant | Full::Judging => full(what, Duration::from_millis(200)),
+            })?;
+            let known = known_of(fate).unwrap_or(Known::New);
+            if own && known == Known::New {
+                spread.push(bytes);
+            }
+            Ok(admitted(&checked, known))
         };
-        let fate = inserted.map_err(|what| match what {
-            Full::Pool => full(what, Duration::from_millis(500)),
-            Full::Participant | Full::Judging => full(what, Duration::from_millis(200)),
-        })?;
-        let known = known_of(fate).unwrap_or(Known::New);
-        if own && known == Known::New {
-            self.shared.spread.push(bytes);
+        let results = judged.into_iter().map(keep).collect();
+        self.publish(&pool);
+        drop(pool);
+        for frame in encode_frames(&spread) {
+            self.shared.spread.push(frame);
         }
-        Ok(Admitted {
-            batch_hash,
-            participant: header.participant,
-            n_ops: header.n_ops,
-            expires_at_ms: header.expires_at_ms,
-            known,
-        })
+        results
     }
 
     /// A batch that was fetched for a proposal and verified by the caller: kept if there is room, expired or not.
@@ -338,32 +391,28 @@ impl Mempool {
         let n_waiting = pool.n_waiting();
         self.shared.n_waiting.send_if_modified(|before| std::mem::replace(before, n_waiting) != n_waiting);
     }
+}
 
-    fn count(&self, origin: Origin, result: &Result<Admitted, MempoolError>) {
-        let counters = &self.shared.metrics.counters;
-        let label = match origin {
-            Origin::Client => ("origin", "client".to_owned()),
-            Origin::Peer(_) => ("origin", "peer".to_owned()),
-        };
-        match result {
-            Ok(Admitted { known: Known::New, n_ops, .. }) => {
-                counters.admitted.get_or_create(&vec![label]).inc();
-                counters.admitted_ops.inc_by(u64::from(*n_ops));
-            }
-            Ok(_) => {
-                counters.known.get_or_create(&vec![label]).inc();
-            }
-            Err(error) => {
-                let why = match error {
-                    MempoolError::Reject(reject) => reject.name(),
-                    MempoolError::Full { what: Full::Pool, .. } => "pool_full",
-                    MempoolError::Full { what: Full::Participant, .. } => "participant_full",
-                    MempoolError::Full { what: Full::Judging, .. } => "judging_full",
-                    MempoolError::Stopping => "stopping",
-                };
-                counters.refused.get_or_create(&vec![label, ("reason", why.to_owned())]).inc();
-            }
-        }
+/// A decoded batch before its signature.
+#[expect(clippy::large_enum_variant, reason = "lives for one judgement, and is the large one as a rule")]
+enum Look {
+    New(DecodedBatch),
+    Known(Admitted),
+}
+
+/// A batch after it.
+enum Judged {
+    New(PoolBatch),
+    Known(Admitted),
+}
+
+fn admitted(batch: &DecodedBatch, known: Known) -> Admitted {
+    Admitted {
+        batch_hash: batch.hash,
+        participant: batch.header.participant,
+        n_ops: batch.header.n_ops,
+        expires_at_ms: batch.header.expires_at_ms,
+        known,
     }
 }
 

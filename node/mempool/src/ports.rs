@@ -16,13 +16,13 @@ pub trait Registry: Send + Sync + 'static {
 
 /// The way to the peers.
 pub trait Spread: Send + Sync + 'static {
-    /// Pushes a batch to every connected peer; never blocks. Returns how many took it.
-    fn push(&self, bytes: Bytes) -> usize;
+    /// Pushes a frame of batches to every connected peer; never blocks. Returns how many took it.
+    fn push(&self, frame: Bytes) -> usize;
 }
 
 impl Spread for NetworkHandle {
-    fn push(&self, bytes: Bytes) -> usize {
-        self.broadcast(Channel::Batches, bytes)
+    fn push(&self, frame: Bytes) -> usize {
+        self.broadcast(Channel::Batches, frame)
     }
 }
 

@@ -33,15 +33,22 @@ struct Record {
 pub(crate) struct Standings(HashMap<PeerId, Record>);
 
 impl Standings {
-    /// Whether a push of this size is read at all.
-    pub(crate) fn accepts(&mut self, limits: &Limits, peer: PeerId, size_bytes: usize, now_ms: u64) -> bool {
+    /// Whether a push of this size with so many batches is judged at all.
+    pub(crate) fn accepts(
+        &mut self,
+        limits: &Limits,
+        peer: PeerId,
+        size_bytes: usize,
+        n_batches: usize,
+        now_ms: u64,
+    ) -> bool {
         let record = self.0.entry(peer).or_default();
         let second = now_ms / 1000;
         if record.second != second {
             (record.second, record.second_bytes, record.second_batches) = (second, 0, 0);
         }
         record.second_bytes = record.second_bytes.saturating_add(size_bytes);
-        record.second_batches = record.second_batches.saturating_add(1);
+        record.second_batches = record.second_batches.saturating_add(u32::try_from(n_batches).unwrap_or(u32::MAX));
         let bytes_limit = usize::try_from(limits.peer_bytes_per_second).unwrap_or(usize::MAX);
         let accepted = now_ms >= record.standing.muted_until_ms
             && record.second_bytes <= bytes_limit

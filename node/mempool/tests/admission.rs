@@ -4,7 +4,10 @@ use anji_contracts::batch::{MAX_BATCH_BYTES, MAX_BATCH_LIFE_MS};
 use anji_contracts::ops::{MandateStop, Op, OpBody, SealedReport};
 use anji_contracts::types::{ChainId, Hash32, KeyId, MandateId, OpId, ParticipantId, WindowId};
 use anji_contracts::{DecodedBatch, Reject, codec, encode_batch};
-use anji_mempool::{Admitted, CandidateLimits, Full, Known, Limits, Mempool, MempoolError, Origin, Registry, Spread};
+use anji_mempool::{
+    Admitted, CandidateLimits, Full, Known, Limits, MAX_FRAME_BATCHES, Mempool, MempoolError, Origin, Registry, Spread,
+    decode_frame, encode_frames,
+};
 use anji_network::{Message, PeerId, peer_id_of_seed};
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
@@ -259,11 +262,95 @@ fn peer(number: u8) -> PeerId {
     peer_id_of_seed(&[number; 32])
 }
 
+/// One frame of these batches.
+fn framed(batches: &[Bytes]) -> Bytes {
+    let mut frames = encode_frames(batches);
+    assert_eq!(frames.len(), 1);
+    frames.remove(0)
+}
+
+#[tokio::test]
+async fn batches_that_come_together_get_the_answers_they_would_get_alone() {
+    let small = |salt: u64| Bytes::from(Draft { ops: vec![op(salt)], ..draft() }.bytes());
+    let mut forged = small(100).to_vec();
+    *forged.last_mut().expect("not empty") ^= 1;
+    let large = Bytes::from(Draft { ops: sealed(20), ..draft() }.bytes());
+    let mut batches: Vec<Bytes> = (0..40).map(small).collect();
+    batches.extend([
+        forged.into(),
+        large,
+        Bytes::new(),
+        small(3),
+        Draft { expires_at_ms: NOW_MS, ..draft() }.bytes().into(),
+        vec![0; MAX_BATCH_BYTES + 1].into(),
+        Draft { participant: 9, ops: vec![op(200)], ..draft() }.bytes().into(),
+        Draft { participant: 2, signer: 2, ops: vec![op(201)], ..draft() }.bytes().into(),
+        small(41),
+        small(41),
+    ]);
+    let (alone, together) = (Fixture::new(Limits::default()), Fixture::new(Limits::default()));
+    let mut expected = Vec::new();
+    for bytes in &batches {
+        expected.push(alone.submit(bytes.clone()).await);
+    }
+    assert_eq!(together.pool.submit_all(batches, Origin::Client).await, expected);
+    assert_eq!(together.pool.status(), alone.pool.status());
+    // In their order, in fewer frames, each batch once.
+    let limits = CandidateLimits { batches: 100, ops: 1_000, bytes: 1 << 20, time_ms: NOW_MS };
+    let hashes = |it: &Fixture| it.pool.candidate(&limits).iter().map(|it| it.checked.hash).collect::<Vec<_>>();
+    assert_eq!(hashes(&together), hashes(&alone));
+    let pushed = |it: &Fixture| {
+        let frames = it.pushed.0.lock().expect("no test panics while pushing").clone();
+        (frames.len(), frames.into_iter().flat_map(|it| decode_frame(it).expect("our own")).collect::<Vec<_>>())
+    };
+    let ((n_alone, alone), (n_together, together)) = (pushed(&alone), pushed(&together));
+    assert_eq!((n_alone, together.len()), (43, 43));
+    assert!(n_together <= 4, "{n_together} frames");
+    assert_eq!(together, alone);
+}
+
+#[tokio::test]
+async fn the_bad_batches_of_a_frame_cost_their_sender_and_the_good_are_kept() {
+    let it = Fixture::new(Limits { peer_faults: 3, ..Limits::default() });
+    let pushes = running(&it);
+    let good = |salt: u64| Bytes::from(Draft { ops: vec![op(salt)], ..draft() }.bytes());
+    let forged = |salt: u64| Bytes::from(Draft { signer: 2, ops: vec![op(salt)], ..draft() }.bytes());
+    let frame = framed(&[good(1), forged(2), good(3), forged(4), good(5)]);
+    pushes.send(Message { from: peer(1), bytes: frame }).await.expect("the pool runs");
+    wait_for("three admitted", || it.pool.status().n_batches == 3).await;
+    wait_for("two faults", || it.pool.peer_standing(&peer(1)).n_faults == 2).await;
+    assert_eq!((it.pool.peer_standing(&peer(1)).muted_until_ms, it.n_pushed()), (0, 0));
+    // A frame that breaks off is one fault more, and nothing of it is taken.
+    let frame = framed(&[good(6), good(7)]);
+    let broken = frame.slice(..frame.len() - 1);
+    pushes.send(Message { from: peer(1), bytes: broken }).await.expect("the pool runs");
+    wait_for("muted", || it.pool.peer_standing(&peer(1)).muted_until_ms > NOW_MS).await;
+    assert_eq!(it.pool.status().n_batches, 3);
+}
+
+#[tokio::test]
+async fn the_batches_of_a_frame_count_towards_its_senders_rate() {
+    let it = Fixture::new(Limits { peer_batches_per_second: 300, ..Limits::default() });
+    let pushes = running(&it);
+    let frame = |first: u64, n: u64| {
+        let batches: Vec<Bytes> =
+            (first..first + n).map(|salt| Draft { ops: vec![op(salt)], ..draft() }.bytes().into()).collect();
+        framed(&batches)
+    };
+    let full = u64::try_from(MAX_FRAME_BATCHES).expect("small");
+    assert!(frame(0, 200).len() < 64 * 1024 && full >= 200);
+    for first in [0, 1_000] {
+        pushes.send(Message { from: peer(1), bytes: frame(first, 200) }).await.expect("the pool runs");
+    }
+    wait_for("the second dropped", || it.pool.peer_standing(&peer(1)).n_dropped == 1).await;
+    wait_for("the first admitted", || it.pool.status().n_batches == 200).await;
+}
+
 #[tokio::test]
 async fn a_peer_that_pushes_garbage_is_muted_and_the_others_are_not() {
     let it = Fixture::new(Limits { peer_faults: 3, ..Limits::default() });
     let pushes = running(&it);
-    for salt in 0..3u8 {
+    for salt in 1..=3u8 {
         let bytes = Bytes::from(vec![salt; 300]);
         pushes.send(Message { from: peer(1), bytes }).await.expect("the pool runs");
     }
@@ -271,16 +358,16 @@ async fn a_peer_that_pushes_garbage_is_muted_and_the_others_are_not() {
     assert_eq!(it.pool.peer_standing(&peer(1)).n_faults, 3);
     // Even a good batch is dropped now; the same from another peer is taken, and not pushed on.
     let good = Bytes::from(draft().bytes());
-    pushes.send(Message { from: peer(1), bytes: good.clone() }).await.expect("the pool runs");
+    pushes.send(Message { from: peer(1), bytes: framed(std::slice::from_ref(&good)) }).await.expect("the pool runs");
     wait_for("dropped", || it.pool.peer_standing(&peer(1)).n_dropped == 1).await;
     assert!(it.pool.is_empty());
-    pushes.send(Message { from: peer(2), bytes: good.clone() }).await.expect("the pool runs");
+    pushes.send(Message { from: peer(2), bytes: framed(std::slice::from_ref(&good)) }).await.expect("the pool runs");
     tokio::time::timeout(Duration::from_secs(10), it.pool.wait_nonempty()).await.expect("admitted");
     assert_eq!((it.n_pushed(), it.pool.peer_standing(&peer(2)).n_faults), (0, 0));
     // The mute ends.
     it.now_ms.fetch_add(61_000, Ordering::SeqCst);
     let later = Draft { expires_at_ms: NOW_MS + 200_000, ops: vec![op(7)], ..draft() }.bytes();
-    pushes.send(Message { from: peer(1), bytes: later.into() }).await.expect("the pool runs");
+    pushes.send(Message { from: peer(1), bytes: framed(&[later.into()]) }).await.expect("the pool runs");
     // The first batch expires meanwhile (60 s), the second comes.
     wait_for("heard again", || it.pool.status().n_batches == 1 && it.pool.status().n_ops == 1).await;
 }
@@ -295,7 +382,7 @@ async fn another_clock_or_another_height_costs_no_standing() {
         Draft { key_id: 2, ..draft() }.bytes(),
         draft().bytes(),
     ] {
-        pushes.send(Message { from: peer(1), bytes: bytes.into() }).await.expect("the pool runs");
+        pushes.send(Message { from: peer(1), bytes: framed(&[bytes.into()]) }).await.expect("the pool runs");
     }
     tokio::time::timeout(Duration::from_secs(10), it.pool.wait_nonempty()).await.expect("the last one is good");
     assert_eq!(it.pool.peer_standing(&peer(1)).n_faults, 0);
@@ -307,7 +394,7 @@ async fn a_peer_beyond_its_rate_is_dropped_not_punished() {
     let pushes = running(&it);
     for salt in 0..5 {
         let bytes = Draft { ops: vec![op(salt)], ..draft() }.bytes();
-        pushes.send(Message { from: peer(1), bytes: bytes.into() }).await.expect("the pool runs");
+        pushes.send(Message { from: peer(1), bytes: framed(&[bytes.into()]) }).await.expect("the pool runs");
     }
     wait_for("three dropped", || it.pool.peer_standing(&peer(1)).n_dropped == 3).await;
     wait_for("two admitted", || it.pool.status().n_batches == 2).await;

@@ -32,6 +32,15 @@ impl Channel {
         }
     }
 
+    /// The version of what its frames hold, in the protocol name: peers with another version are refused, not misread.
+    fn version(self) -> u32 {
+        match self {
+            Self::Consensus | Self::Control | Self::Checkpoints => 1,
+            // Several batches a frame.
+            Self::Batches => 2,
+        }
+    }
+
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Consensus => 0,
@@ -59,11 +68,11 @@ pub(crate) struct Protocols {
 impl Protocols {
     /// `chain_id_hex` must be checked before: it becomes part of a protocol name.
     pub(crate) fn new(chain_id_hex: &str) -> Self {
-        let name = |what: &str| {
-            StreamProtocol::try_from_owned(format!("/anji/{chain_id_hex}/{what}/1"))
+        let name = |what: &str, version: u32| {
+            StreamProtocol::try_from_owned(format!("/anji/{chain_id_hex}/{what}/{version}"))
                 .expect("the name starts with a slash")
         };
-        Self { push: Channel::ALL.map(|channel| name(channel.name())), request: name("request") }
+        Self { push: Channel::ALL.map(|channel| name(channel.name(), channel.version())), request: name("request", 1) }
     }
 
     pub(crate) fn name(&self, purpose: Purpose) -> &StreamProtocol {

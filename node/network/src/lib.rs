@@ -2,7 +2,8 @@
 //!
 //! 1. TCP, noise and yamux. The identity is an ed25519 key; its peer id must be on the other side's list.
 //! 2. An unknown peer is refused right after the noise handshake, before a single substream or protocol name.
-//! 3. Every protocol name carries the chain: `/anji/<chain_id_hex>/<channel>/1`. Another chain never gets a substream.
+//! 3. Every protocol name carries the chain: `/anji/<chain_id_hex>/<channel>/<version>`. Another chain or version never gets a
+//!    substream.
 //! 4. Four push channels, each its own long-lived substream per peer and direction, so that a vote never waits
 //!    behind a batch; and one short substream per request. A frame is a `u32` length (big-endian) and the bytes.
 //! 5. [`NetworkHandle::broadcast`] and [`NetworkHandle::send`] never block. Each peer has one queue per channel, bounded

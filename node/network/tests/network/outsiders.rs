@@ -17,7 +17,8 @@ use crate::harness::*;
 const CHANNELS: [&str; 4] = ["consensus", "batches", "control", "checkpoints"];
 
 fn protocol(chain: &str, what: &str) -> StreamProtocol {
-    StreamProtocol::try_from_owned(format!("/anji/{chain}/{what}/1")).expect("a protocol name")
+    let version = if what == "batches" { 2 } else { 1 };
+    StreamProtocol::try_from_owned(format!("/anji/{chain}/{what}/{version}")).expect("a protocol name")
 }
 
 /// A libp2p node of its own making with any identity; its swarm runs in a task.
