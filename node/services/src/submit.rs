@@ -22,11 +22,16 @@ use anji_storage::{BatchReceipts, Reader};
 use anji_wire::{FieldError, Reason, reject_status, stream_error};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
 /// Batches read at a time to find one of a block.
 const CHUNK: usize = 64;
+/// Batches of a stream that are handed in together, if they are there.
+const HANDED_IN_TOGETHER: usize = 32;
+/// How often a waiting call looks whether its batch has expired. That takes minutes; to look at every block would cost more than to answer.
+const EXPIRY_LOOK: Duration = Duration::from_secs(1);
 
 /// A batch that was admitted, and the way to its receipts if the caller wants to wait for them.
 pub(crate) struct Submitted {
@@ -48,6 +53,39 @@ enum Until {
 /// # Errors
 /// The fields, the owner, or what the mempool says.
 pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32) -> Result<Submitted, Status> {
+    let until = precheck(core, caller, &bytes, wait)?;
+    // Registered before the batch is handed in, so that its receipts cannot come unseen.
+    let waiter = waiter(core, &bytes, until);
+    submitted(core.mempool.submit(bytes, Origin::Client).await, waiter, until)
+}
+
+/// Hands batches in that arrived together, in their order; each is answered as [`admit`] would.
+async fn admit_all(core: &Core, caller: &Caller, batches: Vec<(Bytes, i32)>) -> Vec<Result<Submitted, Status>> {
+    let mut good = Vec::with_capacity(batches.len());
+    let prechecked: Vec<_> = batches
+        .into_iter()
+        .map(|(bytes, wait)| {
+            let until = match check_rate(caller) {
+                Ok(()) => precheck(core, caller, &bytes, wait)?,
+                Err(status) => return Err(*status),
+            };
+            let waiter = waiter(core, &bytes, until);
+            good.push(bytes);
+            Ok((waiter, until))
+        })
+        .collect();
+    let mut admitted = core.mempool.submit_all(good, Origin::Client).await.into_iter();
+    prechecked
+        .into_iter()
+        .map(|it| {
+            let (waiter, until) = it?;
+            // One result each.
+            submitted(admitted.next().unwrap_or(Err(MempoolError::Stopping)), waiter, until)
+        })
+        .collect()
+}
+
+fn precheck(core: &Core, caller: &Caller, bytes: &Bytes, wait: i32) -> Result<Until, Status> {
     let until = match v1::Wait::try_from(wait) {
         Ok(v1::Wait::Unspecified | v1::Wait::None) => Until::Admitted,
         Ok(v1::Wait::Decided) => Until::Decided,
@@ -62,9 +100,19 @@ pub(crate) async fn admit(core: &Core, caller: &Caller, bytes: Bytes, wait: i32)
     {
         return Err(not_your_data());
     }
-    // Registered before the batch is handed in, so that its receipts cannot come unseen.
-    let waiter = (until != Until::Admitted).then(|| core.feed.wait_for(batch_hash(&bytes)));
-    match core.mempool.submit(bytes, Origin::Client).await {
+    Ok(until)
+}
+
+fn waiter(core: &Core, bytes: &[u8], until: Until) -> Option<Waiter> {
+    (until != Until::Admitted).then(|| core.feed.wait_for(batch_hash(bytes)))
+}
+
+fn submitted(
+    result: Result<Admitted, MempoolError>,
+    waiter: Option<Waiter>,
+    until: Until,
+) -> Result<Submitted, Status> {
+    match result {
         Ok(admitted) => Ok(Submitted { admitted, waiter, until }),
         Err(error) => Err(mempool_status(&error)),
     }
@@ -104,7 +152,7 @@ async fn decision(
     waiter: &mut Waiter,
     deadline: Deadline,
 ) -> Result<Arc<BatchReceipts>, Status> {
-    let mut head = core.feed.head();
+    let head = core.feed.head();
     let hash = admitted.batch_hash;
     if let Known::OnChain { height } = admitted.known
         && height <= head.borrow().height
@@ -117,7 +165,7 @@ async fn decision(
     }
     let deadline = deadline.at_most(core.limits.longest_wait);
     loop {
-        let head_time_ms = head.borrow_and_update().time_ms;
+        let head_time_ms = head.borrow().time_ms;
         tokio::select! {
             biased;
             receipts = waiter.receipts() => return Ok(receipts),
@@ -130,7 +178,7 @@ async fn decision(
             () = std::future::ready(()), if head_time_ms >= admitted.expires_at_ms => {
                 return waiter.try_receipts().ok_or_else(|| reject_status(Reject::BatchExpired));
             }
-            _ = head.changed() => {}
+            () = tokio::time::sleep(EXPIRY_LOOK) => {}
         }
     }
 }
@@ -219,33 +267,56 @@ async fn take_batches(
     loop {
         // Without a free place nothing is read: the caller's side fills up and pauses.
         let Ok(place) = outlet.or_over(places.clone().acquire_owned()).await? else { return Ok(()) };
-        let request = match outlet.or_over(requests.message()).await? {
-            Ok(Some(request)) => request,
-            // The caller has sent all; what is under way is still answered.
-            Ok(None) => return Ok(()),
-            Err(status) => {
+        let first = outlet.or_over(requests.message()).await?;
+        let (mut group, mut end) = (Vec::new(), None);
+        let (mut place, mut next) = (Some(place), Some(first));
+        // What is there already is handed in together.
+        while let (Some(taken), Some(message)) = (place.take(), next.take()) {
+            match message {
+                Ok(Some(request)) => group.push((request, taken)),
+                // The caller has sent all; what is under way is still answered.
+                Ok(None) => end = Some(Ok(())),
+                Err(status) => end = Some(Err(status)),
+            }
+            if end.is_none() && group.len() < HANDED_IN_TOGETHER {
+                place = places.clone().try_acquire_owned().ok();
+            }
+            if place.is_some() {
+                next = tokio::select! {
+                    biased;
+                    message = requests.message() => Some(message),
+                    () = std::future::ready(()) => None,
+                };
+            }
+        }
+        let (tickets, batches): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|(v1::SubmitBatchesRequest { tag, signed_batch, wait }, place)| ((tag, place), (signed_batch, wait)))
+            .unzip();
+        let submitted = outlet.or_over(admit_all(&core, caller, batches)).await?;
+        for ((tag, place), submitted) in tickets.into_iter().zip(submitted) {
+            let (core, outlet) = (core.clone(), outlet.clone());
+            tokio::spawn(async move {
+                let result = match submitted {
+                    Ok(submitted) => answer(&core, submitted, deadline).await,
+                    Err(status) => Err(status),
+                };
+                let answer = match result {
+                    Ok(response) => Answer::Accepted(response),
+                    Err(status) => Answer::Error(stream_error(&status)),
+                };
+                // An error means that the stream is over; nobody is left to be told.
+                let _ = outlet.send(v1::SubmitBatchesResponse { tag, answer: Some(answer) }).await;
+                drop(place);
+            });
+        }
+        match end {
+            None => {}
+            Some(Ok(())) => return Ok(()),
+            Some(Err(status)) => {
                 outlet.close(status);
                 return Ok(());
             }
-        };
-        let v1::SubmitBatchesRequest { tag, signed_batch, wait } = request;
-        let submitted = match check_rate(caller) {
-            Ok(()) => outlet.or_over(admit(&core, caller, signed_batch, wait)).await?,
-            Err(status) => Err(*status),
-        };
-        let (core, outlet) = (core.clone(), outlet.clone());
-        tokio::spawn(async move {
-            let result = match submitted {
-                Ok(submitted) => answer(&core, submitted, deadline).await,
-                Err(status) => Err(status),
-            };
-            let answer = match result {
-                Ok(response) => Answer::Accepted(response),
-                Err(status) => Answer::Error(stream_error(&status)),
-            };
-            // An error means that the stream is over; nobody is left to be told.
-            let _ = outlet.send(v1::SubmitBatchesResponse { tag, answer: Some(answer) }).await;
-            drop(place);
-        });
+        }
     }
 }
