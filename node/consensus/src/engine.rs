@@ -169,7 +169,7 @@ impl Engine {
     /// An actor did not start.
     pub(crate) async fn start(shared: &Arc<Shared>, start: Start) -> Result<(Self, App), Fatal> {
         let failed = |error: &dyn std::fmt::Display| Fatal::Engine(format!("it did not start: {error}"));
-        let verifier = Box::new(VoteVerifier::new(shared.config.chain_id));
+        let verifier = Box::new(VoteVerifier::new(shared.config.chain_id, &shared.config.validators));
         let (consensus, wal, voter) = match start {
             Start::Validator { key, wal } => {
                 let address = key.address();

@@ -90,7 +90,7 @@ impl Budget {
 
 impl Inbound {
     pub(crate) fn new(shared: Arc<Shared>, proposals: Arc<Proposals>, server: Server) -> Self {
-        let verifier = VoteVerifier::new(shared.config.chain_id);
+        let verifier = VoteVerifier::new(shared.config.chain_id, &shared.config.validators);
         Self { shared, proposals, server, verifier, budgets: HashMap::new() }
     }
 

@@ -5,10 +5,11 @@ use crate::context::{Anji, Proposal, PublicKey, Signature, Vote};
 use crate::engine_types::core::{SignedMessage, ValidatorProof, VoteExtensionScope};
 use anji_contracts::codec;
 use anji_contracts::types::ChainId;
-use anji_verify::Address;
+use anji_verify::{Address, BaseTable, PreparedKey, Validator, ValidatorSet};
 use arc_malachitebft_signing::{Error, Signer, VerificationResult, Verifier};
 use async_trait::async_trait;
 use ed25519_dalek::{Signer as _, SigningKey};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,30 +97,40 @@ impl Signer<Anji> for VoteSigner {
     }
 }
 
-/// Verifies for the engine.
-#[derive(Clone, Copy, Debug)]
+/// Validators whose keys' multiples are kept, 215 KiB each; the votes of others are verified the ordinary way, with the same answer.
+const PREPARED_KEYS: usize = 32;
+
+/// Verifies for the engine. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct VoteVerifier {
     chain_id: ChainId,
+    prepared: Arc<BTreeMap<[u8; 32], PreparedKey>>,
 }
 
 impl VoteVerifier {
-    pub(crate) fn new(chain_id: ChainId) -> Self {
-        Self { chain_id }
+    pub(crate) fn new(chain_id: ChainId, validators: &ValidatorSet) -> Self {
+        let base = BaseTable::default();
+        let prepare = |it: &Validator| Some((it.public_key, PreparedKey::new(&base, &it.public_key)?));
+        let prepared = validators.validators().iter().take(PREPARED_KEYS).filter_map(prepare).collect();
+        Self { chain_id, prepared: Arc::new(prepared) }
     }
 
     /// Whether the vote is signed by `public_key`.
     pub(crate) fn verify_vote(&self, vote: &Vote, signature: &Signature, public_key: &PublicKey) -> bool {
-        vote.sign_bytes(self.chain_id).is_some_and(|bytes| verify(&bytes, signature, public_key))
+        vote.sign_bytes(self.chain_id).is_some_and(|bytes| self.verify(&bytes, signature, public_key))
     }
 
     /// Whether the proposal is signed by `public_key`.
     pub(crate) fn verify_proposal(&self, proposal: &Proposal, signature: &Signature, public_key: &PublicKey) -> bool {
-        proposal.sign_bytes(self.chain_id).is_some_and(|bytes| verify(&bytes, signature, public_key))
+        proposal.sign_bytes(self.chain_id).is_some_and(|bytes| self.verify(&bytes, signature, public_key))
     }
-}
 
-fn verify(message: &[u8], signature: &Signature, public_key: &PublicKey) -> bool {
-    codec::verify_ed25519(&public_key.0, message, &signature.0).is_ok()
+    fn verify(&self, message: &[u8], signature: &Signature, public_key: &PublicKey) -> bool {
+        match self.prepared.get(&public_key.0) {
+            Some(key) => key.verify(message, &signature.0),
+            None => codec::verify_ed25519(&public_key.0, message, &signature.0).is_ok(),
+        }
+    }
 }
 
 #[async_trait]
@@ -163,9 +174,19 @@ mod tests {
     use crate::context::{BlockValue, Height, VoterAddress};
     use crate::engine_types::core::{NilOrVal, Round, VoteType};
     use anji_contracts::types::Hash32;
-    use anji_verify::{CommitCertificate, CommitSignature, Validator, ValidatorSet, verify_certificate};
+    use anji_verify::{CommitCertificate, CommitSignature, verify_certificate};
 
     const CHAIN: ChainId = ChainId(Hash32([7; 32]));
+
+    fn validators(key: &ConsensusKey) -> ValidatorSet {
+        let validator = Validator {
+            address: key.address(),
+            participant: anji_contracts::types::ParticipantId(1),
+            public_key: key.public_key(),
+            power: 1,
+        };
+        ValidatorSet::new(vec![validator]).expect("valid")
+    }
 
     fn vote(key: &ConsensusKey) -> Vote {
         Vote {
@@ -181,13 +202,7 @@ mod tests {
     async fn a_signed_precommit_makes_a_certificate_that_a_stranger_accepts() {
         let key = ConsensusKey::from_seed(&[1; 32]);
         let signed = VoteSigner::new(CHAIN, key.clone()).sign_vote(vote(&key)).await.expect("signs");
-        let validator = Validator {
-            address: key.address(),
-            participant: anji_contracts::types::ParticipantId(1),
-            public_key: key.public_key(),
-            power: 1,
-        };
-        let set = ValidatorSet::new(vec![validator]).expect("valid");
+        let set = validators(&key);
         let mut certificate = CommitCertificate {
             height: 5,
             round: 2,
@@ -201,13 +216,21 @@ mod tests {
 
     #[tokio::test]
     async fn every_field_is_covered_and_chains_do_not_mix() {
+        // The key of a validator, which is prepared, and one that is not.
         let key = ConsensusKey::from_seed(&[1; 32]);
+        let stranger = ConsensusKey::from_seed(&[2; 32]);
+        for known in [&key, &stranger] {
+            every_field_is_covered(key.clone(), &validators(known)).await;
+        }
+    }
+
+    async fn every_field_is_covered(key: ConsensusKey, validators: &ValidatorSet) {
         let public_key = PublicKey(key.public_key());
         let signer = VoteSigner::new(CHAIN, key.clone());
-        let verifier = VoteVerifier::new(CHAIN);
+        let verifier = VoteVerifier::new(CHAIN, validators);
         let signed = signer.sign_vote(vote(&key)).await.expect("signs");
         assert!(verifier.verify_vote(&signed.message, &signed.signature, &public_key));
-        let other = VoteVerifier::new(ChainId(Hash32([8; 32])));
+        let other = VoteVerifier::new(ChainId(Hash32([8; 32])), validators);
         assert!(!other.verify_vote(&signed.message, &signed.signature, &public_key));
         for change in [
             |vote: &mut Vote| vote.kind = VoteType::Prevote,
