@@ -7,7 +7,7 @@ use anji_contracts::block::{BlockEffects, Write};
 use anji_contracts::codec;
 use anji_contracts::entity::{Entity, EntityKey};
 use anji_contracts::entry::{BatchEntry, Cause, Entry, NO_PREVIOUS};
-use anji_contracts::types::Hash32;
+use anji_contracts::types::{Hash32, PaymentId};
 use anji_contracts::{CheckedBatch, Receipt};
 use anji_storage::{BatchReceipts, BlockCommit, BlockRecord, Latest, OpRow, ReadError};
 use borsh::BorshSerialize;
@@ -23,6 +23,8 @@ pub(crate) struct Writing<'v> {
     next_batch_seq: u64,
     /// Where the newest version of every entity is that the block changed.
     changed: HashMap<EntityKey, Latest, RandomState>,
+    /// Payments made by the batch under way, in log order, with the index of their first entry.
+    made: Vec<(PaymentId, u64)>,
     /// What the view should know of it, in log order.
     states: Vec<(EntityKey, Latest, Option<Entity>)>,
 }
@@ -49,6 +51,7 @@ impl<'v> Writing<'v> {
             next_index: last.log.size,
             next_batch_seq: last.n_batches_total,
             changed: HashMap::default(),
+            made: Vec::new(),
             states: Vec::new(),
         }
     }
@@ -92,6 +95,9 @@ impl<'v> Writing<'v> {
             let version = before.map_or(1, |before| before.version + 1);
             let prev_index = before.map_or(NO_PREVIOUS, |before| before.index);
             let latest = Latest { index: self.next_index, version };
+            if let (EntityKey::Payment(payment), 1) = (&key, version) {
+                self.made.push((*payment, latest.index));
+            }
             let is_worth_keeping = is_worth_keeping(&state);
             self.commit.entries.push(&EntityEntryRef { key: &key, version, prev_index, state: &state, cause: &cause });
             self.next_index += 1;
@@ -134,11 +140,21 @@ impl<'v> Writing<'v> {
         }));
         // Records come in the order of the operations, each at most once.
         let mut positions = (0u32..).zip(&batch.ops);
+        let mut next = 0;
         for (id, record) in op_records {
             let position = positions.by_ref().find_map(|(position, op)| (op.op_id == id.op_id).then_some(position));
             let position = position.unwrap_or(u32::MAX);
-            self.commit.ops.push((id, OpRow { record, batch_seq, position }));
+            let mut row = OpRow { record, batch_seq, position, payment_index: None };
+            if row.made_payment(&id) {
+                // Payments are written in the order of the operations too, so this looks at the next one.
+                let (before, rest) = self.made.split_at(next.min(self.made.len()));
+                let found = rest.iter().chain(before).position(|(payment, _)| payment.0 == id);
+                next += found.map_or(0, |skipped| skipped + 1);
+                row.payment_index = rest.iter().chain(before).nth(found.unwrap_or(usize::MAX)).map(|(_, index)| *index);
+            }
+            self.commit.ops.push((id, row));
         }
+        self.made.clear();
         self.commit.n_ops += receipts.len() as u64;
         self.commit.batches.push(Arc::new(BatchReceipts {
             seq: batch_seq,

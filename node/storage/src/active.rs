@@ -4,7 +4,8 @@
 //! itself says what the blocks since then did. Opening reads the rows, goes back to the oldest block that is to be provable, and goes
 //! forward again over the links of the entries, comparing every block's `active_root` on the way.
 
-use crate::columns::{ACTIVE, BlockRecord, ENTRIES, META, META_ACTIVE, ROOTS};
+use crate::columns::{ACTIVE, BlockRecord, META, META_ACTIVE, ROOTS};
+use crate::entries::entry_damaged;
 use crate::error::ReadError;
 use crate::state::{State, place};
 use anji_contracts::codec;
@@ -14,7 +15,7 @@ use anji_verify::active_tree::{
     ActiveProof, ActiveTree, BlockLinks, CHUNK_BITS, CHUNK_BYTES, Chunk, WrongBit, bit_of, cut_chunk, depth, n_chunks,
     put_bit,
 };
-use rocksdb::{Direction, IteratorMode};
+use rocksdb::IteratorMode;
 use std::collections::VecDeque;
 
 /// Blocks before the newest one whose bitmap can still be proven from.
@@ -188,10 +189,9 @@ fn load_block_index(state: &State, height: u64) -> Result<u64, ReadError> {
 }
 
 fn load_active_root(state: &State, block_index: u64, height: u64) -> Result<Hash32, ReadError> {
-    let key = block_index.to_be_bytes();
-    match state.get(ENTRIES, &key)?.map(|value| codec::decode::<Entry>(&value)) {
+    match state.entry(block_index)?.map(|value| codec::decode::<Entry>(&value)) {
         Some(Ok(Entry::Block(entry))) if entry.height == height => Ok(entry.active_root),
-        _ => Err(damaged(ENTRIES, &key, "it is not the block entry that should stand here")),
+        _ => Err(entry_damaged(block_index, "it is not the block entry that should stand here")),
     }
 }
 
@@ -199,13 +199,9 @@ fn load_active_root(state: &State, block_index: u64, height: u64) -> Result<Hash
 fn load_links(state: &State, start: u64, block_index: u64) -> Result<(Vec<u64>, Vec<u64>), ReadError> {
     let mut links = BlockLinks::new(start);
     let mut next = start;
-    let from = start.to_be_bytes();
-    state.walk(ENTRIES, IteratorMode::From(&from, Direction::Forward), true, |key, value| {
+    state.walk_entries(start, true, |_, value| {
         if next == block_index {
             return Ok(false);
-        }
-        if key != next.to_be_bytes() {
-            return Err(damaged(ENTRIES, &next.to_be_bytes(), "it is missing"));
         }
         if let Some(head) = entity_head(value) {
             links.add(next, head.prev_index);

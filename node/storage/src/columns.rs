@@ -3,9 +3,9 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | `entries` | log index u64 | the entry's exact bytes |
-//! | `latest` | entity key's sort bytes | varint index, varint version |
-//! | `ops` | participant u32, op id u128 | body hash 32, varint batch seq, position, height, time; result |
+//! | `entries` | log index ÷ 16, u64 | up to 16 times: varint length, the entry's exact bytes |
+//! | `latest` | entity key's sort bytes | varint index, varint version; no row for a payment in its first version |
+//! | `ops` | participant u32, op id u128 | body hash 32, varint batch seq, position, height, time; result; for tag 1: varint index of the payment's first entry |
 //! | `receipts` | batch seq u64 | varint height, time; participant u32, batch hash 32, varint n; n × (op id 16, result) |
 //! | `due` | due time u64, entity key's sort bytes | nothing |
 //! | `tiles` | level u8, index u64 | 256 hashes of 32 bytes |
@@ -25,9 +25,9 @@ use anji_contracts::{EntityKey, OpRecord, Reject};
 use anji_verify::LogRoot;
 use borsh::{BorshDeserialize, BorshSerialize};
 
-/// Entries by log index.
+/// Entries, sixteen to a row.
 pub const ENTRIES: &str = "entries";
-/// Newest version of every entity.
+/// Newest version of every entity but payments in their first version, which their operation's row in [`OPS`] leads to.
 pub const LATEST: &str = "latest";
 /// Operations that consumed their ids.
 pub const OPS: &str = "ops";
@@ -73,6 +73,8 @@ pub struct OpRow {
     pub batch_seq: u64,
     /// Its place in that batch, from 0.
     pub position: u32,
+    /// If it made a payment: log index of the payment's first entry.
+    pub payment_index: Option<u64>,
 }
 
 /// The receipts of one executed batch.
@@ -157,7 +159,7 @@ pub(crate) fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push((value & 0x7f) as u8);
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = take_u8(bytes)?;
@@ -265,6 +267,15 @@ impl OpRow {
         push_varint(bytes, receipt.height);
         push_varint(bytes, receipt.time_ms);
         push_result(bytes, receipt, id.participant, receipt.height, receipt.time_ms);
+        if let Some(index) = self.payment_index {
+            push_varint(bytes, index);
+        }
+    }
+
+    /// Whether the operation made the payment that is named after it.
+    #[must_use]
+    pub fn made_payment(&self, id: &ScopedId) -> bool {
+        self.record.receipt.result == OpResult::Done(EntityKey::Payment(PaymentId(*id)))
     }
 
     pub(crate) fn decode(id: &ScopedId, bytes: &[u8]) -> Option<Self> {
@@ -275,7 +286,12 @@ impl OpRow {
             let height = take_varint(bytes)?;
             let time_ms = take_varint(bytes)?;
             let receipt = take_result(bytes, *id, height, time_ms)?;
-            Some(Self { record: OpRecord { body_hash, receipt }, batch_seq, position })
+            let record = OpRecord { body_hash, receipt };
+            let mut row = Self { record, batch_seq, position, payment_index: None };
+            if row.made_payment(id) {
+                row.payment_index = Some(take_varint(bytes)?);
+            }
+            Some(row)
         })
     }
 }
@@ -354,8 +370,9 @@ mod tests {
         ];
         for one in &receipts {
             let record = OpRecord { body_hash: Hash32([7; 32]), receipt: one.clone() };
-            let row = OpRow { record, batch_seq: 300, position: 4095 };
             let key = ScopedId { participant, op_id: one.op_id };
+            let mut row = OpRow { record, batch_seq: 300, position: 4095, payment_index: None };
+            row.payment_index = row.made_payment(&key).then_some(1 << 40);
             let mut bytes = Vec::new();
             row.encode(&key, &mut bytes);
             assert_eq!(OpRow::decode(&key, &bytes), Some(row));

@@ -5,6 +5,7 @@ use crate::columns::{
     ACTIVE, BatchReceipts, BlockRecord, CAPTURED, DUE, ENTRIES, LATEST, Latest, META, META_ACTIVE, META_CHAIN,
     META_EXECUTED, META_WINDOWS, OPS, OpRow, RECEIPTS, ROOTS, TILES, captured_key, due_key, op_key, tile_key,
 };
+use crate::entries::OpenRow;
 use crate::error::CommitError;
 use crate::state::State;
 use crate::sums::SumsKeeper;
@@ -104,6 +105,8 @@ pub struct Store {
     state: Arc<State>,
     chain: ChainId,
     tree: Arc<LogTree>,
+    /// The newest entries that do not fill a row yet.
+    row: OpenRow,
     /// Chunks of the bitmap that changed since its rows were written.
     unsaved: Vec<usize>,
     sums: SumsKeeper,
@@ -118,12 +121,12 @@ impl Store {
     pub(crate) fn new(
         state: Arc<State>,
         chain: ChainId,
-        tree: Arc<LogTree>,
+        (tree, row): (Arc<LogTree>, OpenRow),
         unsaved: Vec<usize>,
         sums: SumsKeeper,
         flush_every: Duration,
     ) -> Self {
-        Self { state, chain, tree, unsaved, sums, flush_every, dirty_since: None, failed: false }
+        Self { state, chain, tree, row, unsaved, sums, flush_every, dirty_since: None, failed: false }
     }
 
     /// Writes a block's effects in one atomic batch and returns its record with the new log root. It is durable once its block is: after a
@@ -147,6 +150,12 @@ impl Store {
             if batch.seq != seq {
                 return Err(out_of_turn(format!("batch {} stands where {seq} is next", batch.seq)));
             }
+        }
+        // A payment in its first version is found by the row of the operation that made it.
+        let n_first = block.latest.iter().filter(|(key, latest)| is_found_by_op(key, latest)).count();
+        let n_made = block.ops.iter().filter(|(id, row)| row.payment_index.is_some() && row.made_payment(id)).count();
+        if n_first > n_made || block.ops.iter().any(|(id, row)| row.payment_index.is_some() != row.made_payment(id)) {
+            return Err(out_of_turn(format!("{n_first} new payments, but {n_made} operations that lead to one")));
         }
         // From here on memory goes ahead of the disk; should anything fail, this store takes nothing more.
         self.failed = true;
@@ -227,7 +236,7 @@ impl Store {
     }
 
     fn put_entries(
-        &self,
+        &mut self,
         write: &mut WriteBatch,
         tree: &mut LogTree,
         block: &BlockCommit,
@@ -238,20 +247,21 @@ impl Store {
         let tiles = self.state.family(TILES)?;
         let bytes = block.entries.iter().chain([block_entry]);
         for ((index, entry), hash) in (tree.size()..).zip(bytes).zip(hashes) {
-            write.put_cf(entries, index.to_be_bytes(), entry);
+            self.row.push(index, entry, |key, row| write.put_cf(entries, key, row));
             tree.append(*hash, &mut |tile| {
                 let mut bytes = Vec::with_capacity(tile.hashes.len() * 32);
                 tile.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
                 write.put_cf(tiles, tile_key(tile.level, tile.index), bytes);
             });
         }
+        self.row.put_begun(|key, row| write.put_cf(entries, key, row));
         Ok(())
     }
 
     fn put_indexes(&self, write: &mut WriteBatch, block: &BlockCommit) -> Result<(), CommitError> {
         let mut value = Vec::with_capacity(128);
         let latest = self.state.family(LATEST)?;
-        for (key, row) in &block.latest {
+        for (key, row) in block.latest.iter().filter(|(key, row)| !is_found_by_op(key, row)) {
             value.clear();
             row.encode(&mut value);
             write.put_cf(latest, key.to_sort_bytes(), &value);
@@ -317,6 +327,11 @@ impl Store {
     pub fn log_root(&self) -> LogRoot {
         self.tree.root()
     }
+}
+
+/// Whether the entity is found without a row of its own in `latest`.
+fn is_found_by_op(key: &EntityKey, latest: &Latest) -> bool {
+    latest.version == 1 && matches!(key, EntityKey::Payment(_))
 }
 
 /// About the bytes of a block's write: entries, tiles and what the indexes add per operation.

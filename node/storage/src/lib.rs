@@ -11,6 +11,7 @@ pub mod blocks;
 mod checkpoints;
 pub mod columns;
 mod commit;
+mod entries;
 pub mod error;
 mod folder;
 pub mod open;
@@ -34,5 +35,6 @@ pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 
 /// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.
 ///
-/// History: 1, the founding format; 2, the bitmap of latest versions and the payments of windows; 3, final checkpoints.
-pub const FORMAT_VERSION: u32 = 3;
+/// History: 1, the founding format; 2, the bitmap of latest versions and the payments of windows; 3, final checkpoints; 4, entries in rows of
+/// sixteen, and payments in their first version found by their operation.
+pub const FORMAT_VERSION: u32 = 4;

@@ -10,8 +10,9 @@ use crate::blocks::BlockFile;
 use crate::blocks::disk::{Disk, SystemDisk};
 use crate::blocks::open::BlockOptions;
 use crate::checkpoints::CheckpointStore;
-use crate::columns::{self, BlockRecord, ENTRIES, META, META_CHAIN, META_EXECUTED, RECEIPTS, ROOTS};
+use crate::columns::{self, BlockRecord, META, META_CHAIN, META_EXECUTED, RECEIPTS, ROOTS};
 use crate::commit::Store;
+use crate::entries::OpenRow;
 use crate::error::{OpenError, ReadError};
 use crate::folder::{self, FolderLock, REBUILD, RESTORE, io_error, sync_dir};
 use crate::reader::Reader;
@@ -125,12 +126,12 @@ impl Store {
         }
         let blocks = BlockFile::open(&blocks_dir, &block_options(chain, options, Some(Arc::clone(&lock))))?;
         let (state, checked) = open_state(&state_dir, options, &lock)?;
-        let Checkpoint { tree, unsaved } = check_state(&state, &blocks, chain, options.verify)?;
+        let Checkpoint { tree, row, unsaved } = check_state(&state, &blocks, chain, options.verify)?;
         let state = Arc::new(state);
         let sums = SumsKeeper::start(Arc::clone(&state), checked)?;
         let reader = Reader::new(Arc::clone(&state), blocks.clone());
         let checkpoints = CheckpointStore::new(Arc::clone(&state));
-        let store = Store::new(state, chain, tree, unsaved, sums, options.flush_every);
+        let store = Store::new(state, chain, (tree, row), unsaved, sums, options.flush_every);
         Ok(Opened { store, reader, blocks, checkpoints })
     }
 
@@ -235,6 +236,8 @@ fn as_open(dir: &Path, error: &ReadError) -> OpenError {
 /// Where the writer goes on.
 struct Checkpoint {
     tree: Arc<LogTree>,
+    /// The newest entries that do not fill a row yet.
+    row: OpenRow,
     /// Chunks of the bitmap that changed since its rows were written.
     unsaved: Vec<usize>,
 }
@@ -253,11 +256,11 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
         walk.map(|()| last).map_err(read)
     };
     let Some(executed) = state.get(META, META_EXECUTED).map_err(read)? else {
-        if last_key(ENTRIES)?.is_some() {
+        if state.n_entries().map_err(read)? > 0 {
             return Err(inconsistent("there are entries, but no executed height".into()));
         }
         tracing::info!(decided = blocks.decided_height(), "the state is empty and is built from the block file");
-        return Ok(Checkpoint { tree: Arc::default(), unsaved: Vec::new() });
+        return Ok(Checkpoint { tree: Arc::default(), row: OpenRow::default(), unsaved: Vec::new() });
     };
     let executed = executed.as_ref().try_into().map(u64::from_be_bytes);
     let executed = executed.map_err(|_| inconsistent("the executed height cannot be decoded".into()))?;
@@ -277,11 +280,12 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
         return Err(OpenError::Inconsistent { path: dir.clone(), what, way_out: RESTORE });
     }
     check_against_blocks(&record, blocks, chain).map_err(inconsistent)?;
-    let ends = [
-        (ENTRIES, record.log.size.checked_sub(1)),
-        (RECEIPTS, record.n_batches_total.checked_sub(1)),
-        (ROOTS, Some(executed)),
-    ];
+    let n_entries = state.n_entries().map_err(read)?;
+    if n_entries != record.log.size {
+        let what = format!("there are {n_entries} entries, height {executed} needs {}", record.log.size);
+        return Err(inconsistent(what));
+    }
+    let ends = [(RECEIPTS, record.n_batches_total.checked_sub(1)), (ROOTS, Some(executed))];
     for (family, expected) in ends {
         let found = last_key(family)?;
         if found != expected {
@@ -290,6 +294,7 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
         }
     }
     let tree = Arc::new(load_tree(state, &record.log).map_err(read)?);
+    let row = OpenRow::load(state, record.log.size).map_err(read)?;
     let active = load_active(state, &record).map_err(read)?;
     if verify == Verify::Full {
         let n_entries = if record.log.size <= REHASH_WHOLE { record.log.size } else { REHASH_NEWEST };
@@ -305,7 +310,7 @@ fn check_state(state: &State, blocks: &BlockFile, chain: ChainId, verify: Verify
     *state.active_mut() = active.history;
     state.set_last(record, Arc::clone(&tree));
     tracing::info!(height = executed, entries = record.log.size, root = %record.log.root, "state open");
-    Ok(Checkpoint { tree, unsaved: active.unsaved })
+    Ok(Checkpoint { tree, row, unsaved: active.unsaved })
 }
 
 /// The state must be that of the blocks in the block file.

@@ -2,14 +2,15 @@
 
 use crate::blocks::{Block, BlockFile};
 use crate::columns::{
-    BatchReceipts, BlockRecord, DUE, ENTRIES, LATEST, Latest, OPS, OpRow, RECEIPTS, ROOTS, decode_due_key, op_key,
+    BatchReceipts, BlockRecord, DUE, LATEST, Latest, OPS, OpRow, RECEIPTS, ROOTS, decode_due_key, decode_op_key, op_key,
 };
+use crate::entries::entry_damaged;
 use crate::error::ReadError;
 use crate::state::{State, place};
 use crate::tiles;
 use anji_contracts::entity::{Entity, Obligation, Participant, key_from_sort_bytes};
 use anji_contracts::entry::{EntityEntry, NO_PREVIOUS};
-use anji_contracts::types::{Hash32, ParticipantId, ScopedId, WindowId};
+use anji_contracts::types::{Hash32, OpId, ParticipantId, PaymentId, ScopedId, WindowId};
 use anji_contracts::{EntityKey, Entry, codec};
 use anji_verify::{CommitCertificate, Header, LogRoot};
 use rocksdb::{Direction, IteratorMode};
@@ -96,41 +97,39 @@ impl Reader {
 
     /// The exact bytes of an entry: what the log tree hashes.
     pub fn entry_bytes(&self, index: u64) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.state.get(ENTRIES, &index.to_be_bytes())?.map(|value| value.to_vec()))
+        self.state.entry(index)
     }
 
     /// An entry.
     pub fn entry(&self, index: u64) -> Result<Option<Entry>, ReadError> {
-        let key = index.to_be_bytes();
-        let Some(value) = self.state.get(ENTRIES, &key)? else { return Ok(None) };
-        codec::decode(&value).map(Some).map_err(|_| damaged(ENTRIES, &key, "it cannot be decoded"))
+        let Some(value) = self.state.entry(index)? else { return Ok(None) };
+        codec::decode(&value).map(Some).map_err(|_| entry_damaged(index, "it cannot be decoded"))
     }
 
     /// Calls `visit` with every entry from `from` on, in order, until it answers false.
     pub fn visit_entries(
         &self,
         from: u64,
-        mut visit: impl FnMut(u64, &[u8]) -> Result<bool, ReadError>,
+        visit: impl FnMut(u64, &[u8]) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        let start = from.to_be_bytes();
-        self.state.walk(ENTRIES, IteratorMode::From(&start, Direction::Forward), false, |key, value| {
-            let index = key.try_into().map(u64::from_be_bytes);
-            visit(index.map_err(|_| damaged(ENTRIES, key, "the key is no index"))?, value)
-        })
+        self.state.walk_entries(from, false, visit)
     }
 
     /// Where the latest version of an entity is.
     pub fn latest(&self, key: &EntityKey) -> Result<Option<Latest>, ReadError> {
-        let key = key.to_sort_bytes();
-        let Some(value) = self.state.get(LATEST, &key)? else { return Ok(None) };
-        Latest::decode(&value).map(Some).ok_or_else(|| damaged(LATEST, &key, "it cannot be decoded"))
+        let row = key.to_sort_bytes();
+        if let Some(value) = self.state.get(LATEST, &row)? {
+            return decode_latest(&row, &value).map(Some);
+        }
+        // In its first version a payment is found by the operation that made it.
+        let EntityKey::Payment(PaymentId(id)) = key else { return Ok(None) };
+        Ok(self.op(id)?.and_then(|row| first_version(&row)))
     }
 
     /// The latest version of an entity.
     pub fn entity(&self, key: &EntityKey) -> Result<Option<Known>, ReadError> {
         let Some(latest) = self.latest(key)? else { return Ok(None) };
-        let index = latest.index.to_be_bytes();
-        let value = self.state.get(ENTRIES, &index)?;
+        let value = self.state.entry(latest.index)?;
         decode_version(key, &latest, value.as_deref()).map(Some)
     }
 
@@ -138,21 +137,31 @@ impl Reader {
     pub fn entities(&self, keys: &[EntityKey]) -> Result<Vec<Option<Known>>, ReadError> {
         let sort_keys: Vec<Vec<u8>> = keys.iter().map(EntityKey::to_sort_bytes).collect();
         let mut found = Vec::with_capacity(keys.len());
+        let (mut payments, mut made_by) = (Vec::new(), Vec::new());
         let values = self.state.get_many(LATEST, &sort_keys, false)?;
-        for ((place, value), key) in values.iter().enumerate().zip(&sort_keys) {
-            if let Some(value) = value {
-                let latest = Latest::decode(value).ok_or_else(|| damaged(LATEST, key, "it cannot be decoded"))?;
-                found.push((place, latest));
+        for (((place, value), row), key) in values.iter().enumerate().zip(&sort_keys).zip(keys) {
+            match (value, key) {
+                (Some(value), _) => found.push((place, decode_latest(row, value)?)),
+                (None, EntityKey::Payment(PaymentId(id))) => {
+                    payments.push(place);
+                    made_by.push(*id);
+                }
+                (None, _) => {}
             }
         }
-        let indexes: Vec<[u8; 8]> = found.iter().map(|(_, latest)| latest.index.to_be_bytes()).collect();
-        let values = self.state.get_many(ENTRIES, &indexes, false)?;
+        let rows = if made_by.is_empty() { Vec::new() } else { self.ops(&made_by)? };
+        for (place, row) in payments.into_iter().zip(rows) {
+            found.extend(row.and_then(|row| first_version(&row)).map(|latest| (place, latest)));
+        }
+        let indexes: Vec<u64> = found.iter().map(|(_, latest)| latest.index).collect();
         let mut answer = vec![None; keys.len()];
-        for ((place, latest), value) in found.iter().zip(&values) {
+        self.state.visit_entries_at(&indexes, |at, entry| {
+            let Some((place, latest)) = found.get(at) else { return Ok(()) };
             if let (Some(slot), Some(key)) = (answer.get_mut(*place), keys.get(*place)) {
-                *slot = Some(decode_version(key, latest, value.as_deref())?);
+                *slot = Some(decode_version(key, latest, entry)?);
             }
-        }
+            Ok(())
+        })?;
         Ok(answer)
     }
 
@@ -180,18 +189,17 @@ impl Reader {
         mut visit: impl FnMut(&ScopedId, &OpRow) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         self.state.walk(OPS, IteratorMode::Start, false, |key, value| {
-            let id = crate::columns::decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
-            let row = OpRow::decode(&id, value).ok_or_else(|| damaged(OPS, key, "it cannot be decoded"))?;
+            let (id, row) = decode_op(key, value)?;
             visit(&id, &row)
         })
     }
 
     /// The newest operation id of a participant that consumed its id.
     pub fn newest_op(&self, participant: ParticipantId) -> Result<Option<ScopedId>, ReadError> {
-        let top = op_key(&ScopedId { participant, op_id: anji_contracts::types::OpId(u128::MAX) });
+        let top = op_key(&ScopedId { participant, op_id: OpId(u128::MAX) });
         let mut newest = None;
         self.state.walk(OPS, IteratorMode::From(&top, Direction::Reverse), true, |key, _| {
-            let id = crate::columns::decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
+            let id = decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
             newest = (id.participant == participant).then_some(id);
             Ok(false)
         })?;
@@ -306,12 +314,44 @@ impl Reader {
             if after.is_some() && key == start {
                 return Ok(true);
             }
-            let damaged = || damaged(LATEST, key, "it cannot be decoded");
-            let entity = key_from_sort_bytes(key).ok_or_else(damaged)?;
-            keys.push((entity, Latest::decode(value).ok_or_else(damaged)?));
+            let entity = key_from_sort_bytes(key).ok_or_else(|| damaged(LATEST, key, "it cannot be decoded"))?;
+            keys.push((entity, decode_latest(key, value)?));
             Ok(keys.len() < limit)
         })?;
+        let is_full = keys.len() == limit;
+        let is_before_payments = keys.last().is_some_and(|(key, _)| *key < FIRST_PAYMENT);
+        if !(is_full && is_before_payments) {
+            // A payment that has a row by now was found above.
+            self.push_new_payments(after, limit, &mut keys)?;
+            keys.sort_by_key(|(key, latest)| (*key, std::cmp::Reverse(latest.version)));
+            keys.dedup_by_key(|(key, _)| *key);
+            keys.truncate(limit);
+        }
         Ok(keys)
+    }
+
+    /// The first `limit` payments after `after`, each as the operation made it.
+    fn push_new_payments(
+        &self,
+        after: Option<&EntityKey>,
+        limit: usize,
+        keys: &mut Vec<(EntityKey, Latest)>,
+    ) -> Result<(), ReadError> {
+        let start = match after {
+            Some(EntityKey::Payment(PaymentId(id))) => op_key(id),
+            Some(key) if *key > FIRST_PAYMENT => return Ok(()),
+            _ => [0; 20],
+        };
+        let mut n_found = 0;
+        self.state.walk(OPS, IteratorMode::From(&start, Direction::Forward), false, |key, value| {
+            let (id, row) = decode_op(key, value)?;
+            let payment = EntityKey::Payment(PaymentId(id));
+            if after != Some(&payment) {
+                keys.extend(first_version(&row).map(|latest| (payment, latest)));
+                n_found += usize::from(row.payment_index.is_some());
+            }
+            Ok(n_found < limit)
+        })
     }
 
     /// The version of an entity before this one; `None` for the first.
@@ -322,11 +362,10 @@ impl Reader {
         }
         // Only backwards, or a damaged link could lead in circles.
         if previous >= index {
-            let key = index.to_be_bytes();
-            return Err(damaged(ENTRIES, &key, "its link to the version before points ahead"));
+            return Err(entry_damaged(index, "its link to the version before points ahead"));
         }
         let before = Latest { index: previous, version: known.entry.version.wrapping_sub(1) };
-        let value = self.state.get(ENTRIES, &previous.to_be_bytes())?;
+        let value = self.state.entry(previous)?;
         decode_version(&known.entry.key, &before, value.as_deref()).map(Some)
     }
 
@@ -376,15 +415,32 @@ impl Reader {
     }
 }
 
+/// The lowest key of a payment.
+const FIRST_PAYMENT: EntityKey =
+    EntityKey::Payment(PaymentId(ScopedId { participant: ParticipantId(0), op_id: OpId(0) }));
+
+/// Where the first version is of the payment that an operation made, if it made one.
+fn first_version(row: &OpRow) -> Option<Latest> {
+    row.payment_index.map(|index| Latest { index, version: 1 })
+}
+
+fn decode_latest(key: &[u8], value: &[u8]) -> Result<Latest, ReadError> {
+    Latest::decode(value).ok_or_else(|| damaged(LATEST, key, "it cannot be decoded"))
+}
+
+fn decode_op(key: &[u8], value: &[u8]) -> Result<(ScopedId, OpRow), ReadError> {
+    let id = decode_op_key(key).ok_or_else(|| damaged(OPS, key, "the key is no id"))?;
+    let row = OpRow::decode(&id, value).ok_or_else(|| damaged(OPS, key, "it cannot be decoded"))?;
+    Ok((id, row))
+}
+
 /// Checks that an entry is the version of the entity that the index says.
 fn decode_version(key: &EntityKey, latest: &Latest, value: Option<&[u8]>) -> Result<Known, ReadError> {
-    let place = latest.index.to_be_bytes();
-    let value = value.ok_or_else(|| damaged(ENTRIES, &place, "it is missing, but an index names it"))?;
-    let entry = codec::decode::<Entry>(value).map_err(|_| damaged(ENTRIES, &place, "it cannot be decoded"))?;
+    let index = latest.index;
+    let value = value.ok_or_else(|| entry_damaged(index, "it is missing, but an index names it"))?;
+    let entry = codec::decode::<Entry>(value).map_err(|_| entry_damaged(index, "it cannot be decoded"))?;
     match entry {
-        Entry::Entity(entry) if entry.key == *key && entry.version == latest.version => {
-            Ok(Known { index: latest.index, entry })
-        }
-        _ => Err(damaged(ENTRIES, &place, "it is not the version of the entity that the index says")),
+        Entry::Entity(entry) if entry.key == *key && entry.version == latest.version => Ok(Known { index, entry }),
+        _ => Err(entry_damaged(index, "it is not the version of the entity that the index says")),
     }
 }

@@ -12,7 +12,7 @@ use crate::windows::WindowTrees;
 use anji_verify::LogTree;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, IteratorMode, LogLevel, Options, ReadOptions,
+    DBPinnableSlice, Env, IteratorMode, LogLevel, Options, ReadOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -66,13 +66,20 @@ fn column_options(family: &str, options: &StoreOptions, cache: &Cache) -> Option
     column.set_write_buffer_size(options.write_buffer_bytes.max(1 << 20));
     column.set_max_write_buffer_number(3);
     column.set_level_compaction_dynamic_level_bytes(true);
-    let compression = if family == columns::TILES { DBCompressionType::None } else { DBCompressionType::Lz4 };
-    column.set_compression_type(compression);
+    // The other families are ids, hashes and small numbers: nothing to gain, and a compaction would pay for it again and again.
+    let repeats_itself = matches!(family, columns::ENTRIES | columns::CHECKPOINTS);
+    column.set_compression_type(if repeats_itself { DBCompressionType::Lz4 } else { DBCompressionType::None });
     column
 }
 
-fn db_options(options: &StoreOptions, create: bool) -> Options {
+fn db_options(options: &StoreOptions, create: bool) -> Result<Options, rocksdb::Error> {
     let mut db = Options::default();
+    // Flushes and compactions take the CPU that votes, execution and answers leave over: every node of a network flushes at the same height,
+    // and on a small machine a payment would wait for all of them.
+    let mut threads = Env::new()?;
+    threads.lower_thread_pool_cpu_priority();
+    threads.lower_high_priority_thread_pool_cpu_priority();
+    db.set_env(&threads);
     db.create_if_missing(create);
     db.create_missing_column_families(create);
     db.set_paranoid_checks(true);
@@ -92,7 +99,7 @@ fn db_options(options: &StoreOptions, create: bool) -> Options {
     db.set_max_log_file_size(1 << 20);
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
-    db
+    Ok(db)
 }
 
 impl State {
@@ -106,14 +113,15 @@ impl State {
         let cache = Cache::new_lru_cache(options.cache_bytes);
         let families =
             || ALL.map(|family| ColumnFamilyDescriptor::new(family, column_options(family, options, &cache)));
-        let db = if lock.is_some() {
-            DB::open_cf_descriptors(&db_options(options, create), dir, families())
-        } else {
-            let mut looking = db_options(options, false);
+        let is_writer = lock.is_some();
+        let db = db_options(options, create && is_writer).and_then(|mut settings| {
+            if is_writer {
+                return DB::open_cf_descriptors(&settings, dir, families());
+            }
             // All tables are opened at once: a running node may remove them later.
-            looking.set_max_open_files(-1);
-            DB::open_cf_descriptors_read_only(&looking, dir, families(), false)
-        };
+            settings.set_max_open_files(-1);
+            DB::open_cf_descriptors_read_only(&settings, dir, families(), false)
+        });
         let db = db.map_err(|error| open_error(dir, error.to_string()))?;
         Ok(Self {
             db,

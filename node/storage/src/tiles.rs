@@ -2,6 +2,7 @@
 //! the newest tiles, and its root must be the one of the last executed block.
 
 use crate::columns::{ENTRIES, TILES, tile_key};
+use crate::entries::row_key;
 use crate::error::ReadError;
 use crate::state::{State, place};
 use anji_contracts::types::Hash32;
@@ -31,8 +32,8 @@ pub(crate) fn load_tree(state: &State, expected: &LogRoot) -> Result<LogTree, Re
         for index in first..first + n_partial as u64 {
             let hash = match level.checked_sub(1) {
                 None => {
-                    let key = index.to_be_bytes();
-                    state.get(ENTRIES, &key)?.map(|entry| leaf_hash(&entry)).ok_or_else(|| missing(ENTRIES, &key))?
+                    let entry = state.entry(index)?.ok_or_else(|| missing(ENTRIES, &row_key(index)))?;
+                    leaf_hash(&entry)
                 }
                 Some(below) => {
                     let below = u8::try_from(below).unwrap_or(u8::MAX);
@@ -64,11 +65,13 @@ pub(crate) fn check_entries(
     for index in first..n_full {
         let tile = load_tile(state, 0, index)?;
         let start = index * TILE_WIDTH as u64;
-        let keys: Vec<[u8; 8]> = (start..start + TILE_WIDTH as u64).map(u64::to_be_bytes).collect();
-        let entries = state.get_many(ENTRIES, &keys, true)?;
-        let hashes: Option<Vec<Hash32>> =
-            entries.iter().map(|entry| entry.as_ref().map(|entry| leaf_hash(entry))).collect();
-        if tile.is_none() || hashes != tile {
+        let indexes: Vec<u64> = (start..start + TILE_WIDTH as u64).collect();
+        let mut hashes = Vec::with_capacity(TILE_WIDTH);
+        state.visit_entries_at(&indexes, |_, entry| {
+            hashes.extend(entry.map(leaf_hash));
+            Ok(())
+        })?;
+        if tile.as_ref() != Some(&hashes) {
             return Err(ReadError::Corrupted {
                 place: place(TILES, &tile_key(0, index)),
                 what: format!("entries {start} and the 255 after it do not hash to their tile"),

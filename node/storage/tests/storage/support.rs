@@ -157,7 +157,8 @@ impl Filler {
         self.next_index += 1;
     }
 
-    /// Height 0 has no batch; every later block one batch of `n_payments` operations, one of them refused.
+    /// Height 0 has no batch; every later block one batch of `n_payments` operations, one of them refused. From the third on, a block also
+    /// changes a payment of the one two before.
     pub(crate) fn commit(&mut self, opened: &mut Opened, height: u64, header_hash: Hash32, n_payments: u64) {
         let time_ms = 1000 + height;
         let mut commit = BlockCommit { height, header_hash, time_ms, ..BlockCommit::default() };
@@ -171,11 +172,17 @@ impl Filler {
             let result = if n == 1 { OpResult::Refused(Reject::AboveCap) } else { OpResult::Done(state.key()) };
             let receipt = Receipt { op_id, result, time_ms, height };
             let record = OpRecord { body_hash: Hash32([n as u8; 32]), receipt: receipt.clone() };
-            commit.ops.push((id, OpRow { record, batch_seq: self.next_seq, position: n as u32 }));
+            let payment_index = (n != 1).then_some(self.next_index);
+            let row = OpRow { record, batch_seq: self.next_seq, position: n as u32, payment_index };
+            commit.ops.push((id, row));
             receipts.push(receipt);
             if n != 1 {
                 self.write(&mut commit, state);
             }
+        }
+        if height > 2 && n_payments > 2 {
+            let op_id = OpId::new(time_ms - 2, u128::from((height - 2) * 1000 + 2));
+            self.write(&mut commit, payment(ScopedId { participant, op_id }, height, PaymentStatus::Held));
         }
         for participant in [ParticipantId(1), ParticipantId(2)] {
             self.write(&mut commit, Entity::Position(Position { participant, ..Position::default() }));
