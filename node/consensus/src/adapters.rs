@@ -54,6 +54,15 @@ impl Blocks for BlockFile {
         Ok(Self::append_decision(self, certificate)?)
     }
 
+    fn append_decided(
+        &self,
+        header: &Header,
+        batches: &[Bytes],
+        certificate: &CommitCertificate,
+    ) -> Result<(), PortError> {
+        Ok(Self::append_decided(self, header, batches, certificate)?)
+    }
+
     fn decided_height(&self) -> u64 {
         Self::decided_height(self)
     }

@@ -48,6 +48,16 @@ pub trait Blocks: Send + Sync + 'static {
     /// # Errors
     /// The node must stop.
     fn append_decision(&self, certificate: &CommitCertificate) -> Result<(), PortError>;
+    /// Keeps body and certificate of the next height with one sync. A height that is decided with the same value stays as it is.
+    ///
+    /// # Errors
+    /// The node must stop.
+    fn append_decided(
+        &self,
+        header: &Header,
+        batches: &[Bytes],
+        certificate: &CommitCertificate,
+    ) -> Result<(), PortError>;
     /// The last decided height; 0 before the first.
     fn decided_height(&self) -> u64;
     /// The lowest height still there.

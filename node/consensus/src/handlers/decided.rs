@@ -34,15 +34,21 @@ async fn decide(shared: &Arc<Shared>, certificate: &EngineCertificate<Anji>, rep
     shared.blocking(move |shared| shared.blocks.append_decision(&written)).await.map_err(Fatal::Blocks)?;
     shared.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
 
+    advance(shared, value, &body);
+    let _ = reply.send(());
+    tell(shared, &body, &certificate);
+    // Execution is at most two blocks behind, as the next height is started only then: its queue has room.
+    shared.execution.submit(&body, &certificate).await.map_err(Fatal::Execution)
+}
+
+/// The chain has a new tip; body and certificate are durable.
+pub(crate) fn advance(shared: &Shared, value: Hash32, body: &Body) {
+    let height = body.header.height;
     let hashes: Vec<Hash32> = body.batches.iter().map(|batch| batch.checked.hash).collect();
     shared.chain_mut().apply(&body.header, value, &hashes);
     shared.pool.mark_included(height, body.header.time_ms, &hashes);
     shared.bodies.prune(height);
     shared.set_decided(height);
-    let _ = reply.send(());
-    tell(shared, &body, &certificate);
-    // Execution is at most two blocks behind, as the next height is started only then: its queue has room.
-    shared.execution.submit(&body, &certificate).await.map_err(Fatal::Execution)
 }
 
 fn tell(shared: &Shared, body: &Body, certificate: &CommitCertificate) {

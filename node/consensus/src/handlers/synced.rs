@@ -13,8 +13,9 @@ use crate::ports::{Batch, Body};
 use crate::proposals::{facts, keep_body};
 use crate::shared::Shared;
 use crate::validity::{self, Fault};
+use crate::wire::BlockBytes;
 use anji_contracts::decode_batch;
-use anji_contracts::types::Hash32;
+use anji_contracts::types::{ChainId, Hash32};
 use arc_malachitebft_app_channel::Reply;
 use arc_malachitebft_app_channel::app::engine::host::SyncedValueOutcome;
 use bytes::Bytes;
@@ -76,9 +77,30 @@ fn judge(shared: &Shared, height: u64, bytes: &[u8]) -> Result<Judged, PortError
         Ok(split) => split,
         Err(error) => return Ok(Judged::Foreign(error.to_string())),
     };
+    let body = match read_body(&shared.config.chain_id, certified, block) {
+        Ok(body) => body,
+        Err(Unread::Foreign(what)) => return Ok(Judged::Foreign(what)),
+        Err(Unread::Broken(fault)) => return Ok(Judged::Broken(certified, fault)),
+    };
+    Ok(match judge_body(shared, height, &body)? {
+        Ok(()) => Judged::Good(certified, body),
+        Err(fault) => Judged::Broken(certified, fault),
+    })
+}
+
+/// Why bytes from a peer are no body to judge.
+pub(crate) enum Unread {
+    /// They are not the block that the certificate names: the peer's fault.
+    Foreign(String),
+    /// They are, and a batch of it does not decode.
+    Broken(Fault),
+}
+
+/// The body that a certificate names, from a peer's bytes: needs nothing but the two. The certificate covers the signatures of the batches.
+pub(crate) fn read_body(chain_id: &ChainId, certified: Hash32, block: BlockBytes) -> Result<Body, Unread> {
     let value = block.header.hash();
     if value != certified {
-        return Ok(Judged::Foreign(format!("its header is {value}, the certificate is for {certified}")));
+        return Err(Unread::Foreign(format!("its header is {value}, the certificate is for {certified}")));
     }
     // From here on the header is the decided one; the batches are still the peer's word.
     let mut batches = Vec::with_capacity(block.batches.len());
@@ -86,34 +108,42 @@ fn judge(shared: &Shared, height: u64, bytes: &[u8]) -> Result<Judged, PortError
     let mut undecodable = None;
     for bytes in block.batches {
         let bytes = Bytes::from(bytes);
-        hashes.push(anji_contracts::codec::hash(anji_contracts::codec::Domain::Batch, &bytes));
-        match decode_batch(&bytes, &shared.config.chain_id) {
-            Ok(decoded) => batches.push(Batch { bytes, checked: Arc::new(decoded.assume_verified()) }),
-            Err(reject) => undecodable = Some(reject),
+        match decode_batch(&bytes, chain_id) {
+            Ok(decoded) => {
+                let checked = Arc::new(decoded.assume_verified());
+                hashes.push(checked.hash);
+                batches.push(Batch { bytes, checked });
+            }
+            Err(reject) => {
+                hashes.push(anji_contracts::codec::hash(anji_contracts::codec::Domain::Batch, &bytes));
+                undecodable = Some(reject);
+            }
         }
     }
-    if let Err(fault) = validity::check_batch_list(&block.header, &hashes) {
-        return Ok(Judged::Foreign(fault.to_string()));
+    validity::check_batch_list(&block.header, &hashes).map_err(|fault| Unread::Foreign(fault.to_string()))?;
+    match undecodable {
+        Some(reject) => Err(Unread::Broken(Fault::Batch { batch: Hash32::ZERO, reject })),
+        None => Ok(Body { header: Arc::new(block.header), batches: batches.into() }),
     }
-    if let Some(reject) = undecodable {
-        return Ok(Judged::Broken(value, Fault::Batch { batch: Hash32::ZERO, reject }));
-    }
+}
+
+/// Judges the body of the next height by every rule but a clock. The block two before it must be executed.
+///
+/// # Errors
+/// It is not, or the chain is elsewhere: nothing is said about the body.
+pub(crate) fn judge_body(shared: &Shared, height: u64, body: &Body) -> Result<Result<(), Fault>, PortError> {
     let executed = log_height(height);
     let not_executed = || PortError::new(format!("height {executed} is not executed yet"));
     let log = shared.execution.root_after(executed).ok_or_else(not_executed)?;
     let keys = shared.execution.keys_after(executed).ok_or_else(not_executed)?;
 
+    let body_facts: Vec<_> = body.batches.iter().map(facts).collect();
     let chain = shared.chain();
     if chain.tip().height + 1 != height {
         return Err(PortError::new(format!("the chain is at height {}", chain.tip().height)));
     }
     let expected = chain.expected(log, keys.rules());
-    let body_facts: Vec<_> = batches.iter().map(facts).collect();
     let key = |participant, key_id, time_ms| keys.check_key(participant, key_id, time_ms);
-    let judged = validity::check_header(&block.header, &expected, |round| chain.proposer(round))
-        .and_then(|()| validity::check_body(&block.header, &body_facts, key, |hash| chain.recent().contains(hash)));
-    Ok(match judged {
-        Ok(()) => Judged::Good(value, Body { header: Arc::new(block.header), batches: batches.into() }),
-        Err(fault) => Judged::Broken(value, fault),
-    })
+    Ok(validity::check_header(&body.header, &expected, |round| chain.proposer(round))
+        .and_then(|()| validity::check_body(&body.header, &body_facts, key, |hash| chain.recent().contains(hash))))
 }

@@ -98,6 +98,16 @@ impl Blocks for Disk {
         Ok(())
     }
 
+    fn append_decided(
+        &self,
+        header: &Header,
+        batches: &[Bytes],
+        certificate: &CommitCertificate,
+    ) -> Result<(), PortError> {
+        self.append_proposal(header, batches)?;
+        self.append_decision(certificate)
+    }
+
     fn decided_height(&self) -> u64 {
         self.height()
     }
