@@ -15,6 +15,8 @@ pub(crate) struct App {
     pub(crate) voter: Option<Address>,
     /// Whether the engine has been given what the block file knew of its first height.
     pub(crate) resumed: bool,
+    /// Whether the consensus log may have been left behind to catch up, now or before this start, and has not moved since.
+    pub(crate) log_left: bool,
 }
 
 /// What the engine's last message leads to.
@@ -30,7 +32,7 @@ pub(crate) enum Next {
 
 impl App {
     pub(crate) fn new(shared: Arc<Shared>, voter: Option<Address>) -> Self {
-        Self { shared, voter, resumed: false }
+        Self { shared, voter, resumed: false, log_left: voter.is_some() }
     }
 
     /// Whether the follower may vote after this height.
@@ -66,7 +68,7 @@ impl App {
                 handlers::decided::on_decided(self, &certificate, reply).await
             }
             AppMsg::Finalized { certificate, extensions: _, evidence, reply } => {
-                handlers::finalized::on_finalized(self, &certificate, &evidence, reply)
+                handlers::finalized::on_finalized(self, &certificate, &evidence, reply).await
             }
             AppMsg::ProcessSyncedValue { height, round, proposer, value_bytes, reply } => {
                 handlers::synced::on_synced_value(self, height, round, proposer, value_bytes, reply).await

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 /// Heights above the decided one whose messages the engine can use: the one it works on, and what it queues, which is ten. As many as of
 /// proposals: one is of no use without the other.
-const HEIGHTS_AHEAD: u64 = 8;
+pub(crate) const HEIGHTS_AHEAD: u64 = 8;
 /// Messages of one peer for one height that is not worked on yet.
 const EARLY_PER_HEIGHT: u32 = 64;
 /// Frames of one peer a second, and at once. A healthy network at 100 blocks a second sends 500.

@@ -28,6 +28,7 @@
 mod adapters;
 mod app;
 mod bodies;
+mod catch_up;
 mod chain;
 pub mod clock;
 mod codec;

@@ -111,6 +111,28 @@ impl Peers {
             .then(|| told().map(|(_, tip)| tip).max().unwrap_or(0))
     }
 
+    /// The highest height that validators with more than a third of the power say is decided: one of them is honest, so it is.
+    pub(crate) fn sure_tip(&self, validators: &ValidatorSet) -> u64 {
+        let mut told: Vec<(u64, Address)> =
+            self.read().values().filter_map(|view| Some((view.tip?, view.validator?))).collect();
+        told.sort_unstable_by(|a, b| b.cmp(a));
+        let total = u128::from(validators.total_power());
+        let mut counted = Vec::with_capacity(told.len());
+        for (tip, address) in told {
+            counted.push(address);
+            if u128::from(power(validators, counted.clone(), None)) * 3 > total {
+                return tip;
+            }
+        }
+        0
+    }
+
+    /// Whether every connected validator has told its tip.
+    pub(crate) fn told_tips(&self) -> bool {
+        let table = self.read();
+        table.values().filter(|view| view.connected && view.validator.is_some()).all(|view| view.tip.is_some())
+    }
+
     /// Counts changes of anything here.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -165,6 +187,19 @@ mod tests {
         peers.set_tip(peer(3), 11, 1);
         assert_eq!(peers.quorum_tip(&set(), own), Some(12));
         assert_eq!(peers.highest_tip(), 99);
+    }
+
+    #[test]
+    fn one_liar_of_four_makes_no_tip_sure() {
+        let peers = Peers::new((1..4).map(|i| (peer(i), Some(Address([i; 20])))).chain([(peer(9), None)]));
+        assert_eq!(peers.sure_tip(&set()), 0);
+        peers.set_tip(peer(1), 1_000_000, 1);
+        peers.set_tip(peer(9), 1_000_000, 1);
+        assert_eq!(peers.sure_tip(&set()), 0, "a quarter of the power and an observer");
+        peers.set_tip(peer(2), 40, 1);
+        assert_eq!(peers.sure_tip(&set()), 40);
+        peers.set_tip(peer(3), 42, 1);
+        assert_eq!(peers.sure_tip(&set()), 42);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What all parts of consensus on one node hold together. Every lock is held for look-ups only, never across an await.
 
 use crate::bodies::Bodies;
+use crate::catch_up::Avoided;
 use crate::chain::Chain;
 use crate::config::ConsensusConfig;
 use crate::context::{Anji, Voters};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     fatal: mpsc::Sender<Fatal>,
     /// The first height that this node votes on since it started or began to vote; `None` while it does not.
     votes_from: watch::Sender<Option<u64>>,
+    /// Peers that are not asked for blocks for a while.
+    pub(crate) avoided: Avoided,
     /// What validators signed that excludes each other.
     equivocations: broadcast::Sender<Equivocation>,
     progress: Mutex<Progress>,
@@ -110,6 +113,7 @@ impl Shared {
             failed: watch::Sender::new(false),
             fatal: parts.fatal,
             votes_from: watch::Sender::new(None),
+            avoided: Avoided::default(),
             equivocations: broadcast::Sender::new(EQUIVOCATIONS),
             progress: Mutex::new(Progress {
                 height: decided,

@@ -1,7 +1,8 @@
-//! A height is over. The next begins when the block two before it is executed here, so that its header can be made and judged, and when
+//! A height is over. A node that is far behind takes over what the others have decided. The next height begins when the block two before it is executed here, so that its header can be made and judged, and when
 //! there is something to do (engine trap 12).
 
 use crate::app::{App, Next};
+use crate::catch_up;
 use crate::context::{Anji, Height, Proposal, Vote};
 use crate::engine_types::MisbehaviorEvidence;
 use crate::engine_types::core::{CommitCertificate, SignedMessage};
@@ -14,15 +15,19 @@ use arc_malachitebft_app_channel::Reply;
 use arc_malachitebft_app_channel::app::engine::host::Next as EngineNext;
 use std::sync::Arc;
 
-pub(crate) fn on_finalized(
-    app: &App,
+pub(crate) async fn on_finalized(
+    app: &mut App,
     certificate: &CommitCertificate<Anji>,
     evidence: &MisbehaviorEvidence<Anji>,
     reply: Reply<EngineNext<Anji>>,
 ) -> Next {
+    tell_evidence(&app.shared, certificate.height.0, evidence);
+    if let Err(fatal) = catch_up::between_heights(app).await {
+        app.shared.fail(fatal);
+        return Next::Stop;
+    }
     let shared = &app.shared;
-    let decided = certificate.height.0;
-    tell_evidence(shared, decided, evidence);
+    let decided = shared.decided_height();
     if app.may_promote(decided) {
         return Next::Promote { decided };
     }

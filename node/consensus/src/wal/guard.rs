@@ -8,6 +8,7 @@ use anji_contracts::types::ChainId;
 use anji_verify::Address;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::fmt;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// The log's name in the consensus folder.
@@ -16,6 +17,10 @@ pub const WAL_FILE: &str = "wal";
 /// intact log of its own. Nothing that was signed after the backup is remembered, so at least one third of the nodes must be known to
 /// have signed nothing since. The file is removed when it was used.
 pub const VOTE_AGAIN_FILE: &str = "vote-again";
+
+/// Made before blocks are taken over past the engine, see `catch_up.rs`: the log then stays where it is while the block file grows. Holds
+/// the height at which the log was left; without a fitting one, a block file far above the log means that the log was restored.
+const CATCHING_UP_FILE: &str = "catching-up";
 
 /// Whose log it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -96,14 +101,65 @@ pub(crate) fn check(folder: &Path, identity: Identity, decided_height: u64) -> R
         return Ok(MayVote::No { reason: "the consensus log is a copy: this node was moved or restored".to_owned() });
     }
     // It is at the height after the last decided one, or that decision was its last act.
-    let fits = height > 0 && (height == decided_height || height == decided_height + 1);
-    if !fits {
+    let fits = |decided: u64| height == decided || height == decided + 1;
+    let left_at = read_catch_up(folder, identity)?.filter(|left_at| fits(*left_at) && *left_at <= decided_height);
+    if left_at.is_none() {
+        // It is of an earlier time.
+        end_catch_up(folder)?;
+    }
+    if (height == 0 || !fits(decided_height)) && left_at.is_none() {
         let reason = format!(
             "the consensus log is at height {height} but the block file ends at {decided_height}: one of them was restored or lost"
         );
         return Ok(MayVote::No { reason });
     }
     Ok(MayVote::Yes(Box::new(found)))
+}
+
+/// Notes that the log is at `decided` or the height after it and that blocks above are about to be taken over without a vote. What was noted
+/// before holds: the log has not moved since.
+///
+/// # Errors
+/// The system refused.
+///
+/// # Correctness
+/// On disk when it returns. Only while the engine is between two heights, or not started.
+pub(crate) fn note_catch_up(folder: &Path, identity: Identity, decided: u64) -> Result<(), WalError> {
+    let path = folder.join(CATCHING_UP_FILE);
+    let io = |source| WalError::Io { path: path.clone(), source };
+    if read_catch_up(folder, identity)?.is_some() {
+        return Ok(());
+    }
+    let mut bytes = anji_contracts::codec::encode(&(identity, decided));
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    let mut file = std::fs::File::create(&path).map_err(io)?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+/// The log has moved on: what [`note_catch_up`] noted is of no use any more.
+///
+/// # Errors
+/// The system refused.
+pub(crate) fn end_catch_up(folder: &Path) -> Result<(), WalError> {
+    let path = folder.join(CATCHING_UP_FILE);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WalError::Io { path, source }),
+        _ => Ok(()),
+    }
+}
+
+/// What [`note_catch_up`] noted; `None` if there is nothing, or it is torn, and then nothing was taken over.
+fn read_catch_up(folder: &Path, identity: Identity) -> Result<Option<u64>, WalError> {
+    let path = folder.join(CATCHING_UP_FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(WalError::Io { path, source }),
+    };
+    let noted = bytes.split_last_chunk::<4>().filter(|(noted, crc)| crc32c::crc32c(noted).to_le_bytes() == **crc);
+    let noted: Option<(Identity, u64)> = noted.and_then(|(noted, _)| anji_contracts::codec::decode(noted).ok());
+    Ok(noted.filter(|(whose, _)| *whose == identity).map(|(_, decided)| decided))
 }
 
 fn take_vote_again(folder: &Path, identity: Identity) -> Result<bool, WalError> {
@@ -167,6 +223,33 @@ mod tests {
         assert_eq!(may_vote(folder.path(), 7), Ok(7), "stopped after deciding height 7");
         assert!(may_vote(folder.path(), 8).expect_err("old log").contains("restored"));
         assert!(may_vote(folder.path(), 5).expect_err("old blocks").contains("lost"));
+    }
+
+    #[test]
+    fn a_log_that_stood_still_while_blocks_were_taken_over_still_counts() {
+        let folder = tempfile::tempdir().expect("folder");
+        at_height(folder.path(), 7);
+        note_catch_up(folder.path(), identity(), 6).expect("noted");
+        note_catch_up(folder.path(), identity(), 300).expect("the first one holds");
+        assert_eq!(may_vote(folder.path(), 500), Ok(7), "killed while catching up, even twice");
+        assert_eq!(may_vote(folder.path(), 6), Ok(7), "nothing was taken over");
+        assert!(may_vote(folder.path(), 5).expect_err("old blocks").contains("lost"));
+        // The log has moved on, and then it is an old one again.
+        note_catch_up(folder.path(), identity(), 6).expect("noted");
+        at_height(folder.path(), 501);
+        assert!(may_vote(folder.path(), 900).expect_err("old log").contains("restored"));
+        assert!(!folder.path().join(CATCHING_UP_FILE).exists(), "what does not fit goes");
+        // Torn or damaged, it says nothing.
+        note_catch_up(folder.path(), identity(), 501).expect("noted");
+        let path = folder.path().join(CATCHING_UP_FILE);
+        let mut bytes = std::fs::read(&path).expect("there");
+        for cut in [0, 3, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..cut]).expect("written");
+            assert!(may_vote(folder.path(), 900).is_err(), "cut at {cut}");
+        }
+        bytes[5] ^= 1;
+        std::fs::write(&path, &bytes).expect("written");
+        assert!(may_vote(folder.path(), 900).is_err(), "flipped");
     }
 
     #[test]

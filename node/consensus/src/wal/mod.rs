@@ -11,4 +11,4 @@ mod guard;
 pub(crate) use actor::{OpenWal, WalActor};
 pub(crate) use file::{Recovered, WalFile};
 pub use guard::{Identity, VOTE_AGAIN_FILE, WAL_FILE, init_folder};
-pub(crate) use guard::{MayVote, check};
+pub(crate) use guard::{MayVote, check, end_catch_up, note_catch_up};

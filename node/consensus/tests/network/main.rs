@@ -110,6 +110,59 @@ async fn a_stopped_node_catches_up_and_votes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_stopped_while_it_catches_up_still_votes() {
+    let mut net = TestNet::new(4, 0, restless());
+    net.start_all().await;
+    net.wait_decided(&ALL, 3, LONG).await;
+    net.nodes[2].stop().await;
+    let left_at = net.nodes[2].height();
+    net.wait_decided(&[0, 1, 3], left_at + 60, LONG).await;
+    // It gets so far and no further, twice; its consensus log stays where it was.
+    for gate in [left_at + 15, left_at + 25] {
+        net.nodes[2].execution.gate.store(gate, Ordering::Relaxed);
+        net.nodes[2].execution.run();
+        net.nodes[2].start().await.expect("starts");
+        assert_eq!(net.nodes[2].role(), Role::Validator, "its log was left at {left_at} on purpose");
+        net.wait_decided(&[2], gate + 1, LONG).await;
+        net.nodes[2].stop().await;
+        assert!(net.nodes[2].height() <= gate + 2, "at most two blocks ahead of execution");
+    }
+    net.nodes[2].execution.gate.store(u64::MAX, Ordering::Relaxed);
+    net.nodes[2].execution.run();
+    net.nodes[2].start().await.expect("starts");
+    assert_eq!(net.nodes[2].role(), Role::Validator);
+    net.wait_decided(&[2], left_at + 60, LONG).await;
+    // Without another one it is needed.
+    net.nodes[1].stop().await;
+    let height = net.nodes[0].height();
+    net.wait_decided(&[0, 2, 3], height + 10, LONG).await;
+    net.check_chains();
+    net.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_serves_other_blocks_is_left_alone() {
+    let mut net = TestNet::new(4, 0, restless());
+    net.start_all().await;
+    net.wait_decided(&ALL, 3, LONG).await;
+    net.nodes[2].stop().await;
+    let left_at = net.nodes[2].height();
+    net.wait_decided(&[0, 1, 3], left_at + 60, LONG).await;
+    for height in left_at + 1..=left_at + 60 {
+        net.nodes[0].disk.forge(height, |body| body.header.time_ms += 1);
+    }
+    net.nodes[2].start().await.expect("starts");
+    net.wait_decided(&[2], left_at + 60, LONG).await;
+    assert!(net.nodes[2].metric("anji_consensus_dropped_frames_total{reason=\"malformed_answer\"}") >= 1.0);
+    for height in left_at + 1..=left_at + 60 {
+        let value = |node: usize| net.nodes[node].disk.block(height).expect("there").1.value;
+        assert_eq!(value(2), value(1), "height {height}");
+        assert_eq!(net.nodes[2].disk.block(height).expect("there").0.header.hash(), value(1), "height {height}");
+    }
+    net.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_validator_follows_and_votes_again_when_it_may() {
     let mut net = TestNet::new(4, 0, restless());
     net.start_all().await;
