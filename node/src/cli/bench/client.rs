@@ -1,8 +1,11 @@
 //! A bank as the benchmark sees it: one node's address, token and signing key; and the calls it makes.
 
+use crate::cli::evidence::get::is_early;
 use anji_adapters::keys::{PrivateKey, Purpose};
 use anji_proto::v1 as pb;
+use anji_proto::v1::evidence_service_client::EvidenceServiceClient;
 use anji_proto::v1::wallet_service_client::WalletServiceClient;
+use anji_verify::bundle::MAX_BUNDLE_BYTES;
 use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -76,14 +79,49 @@ impl Bank {
     }
 
     /// Connects when first used.
-    pub(super) fn connect(&self) -> Result<Client> {
-        let channel = Endpoint::from_shared(format!("http://{}", self.address))?
+    fn channel(&self) -> Result<Channel> {
+        Ok(Endpoint::from_shared(format!("http://{}", self.address))?
             .connect_timeout(Duration::from_secs(2))
             .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            .connect_lazy();
+            .connect_lazy())
+    }
+
+    /// Submits batches.
+    pub(super) fn connect(&self) -> Result<Client> {
+        let channel = self.channel()?;
         Ok(Client { inner: WalletServiceClient::new(channel), token: self.token.clone(), wait: pb::Wait::Decided })
+    }
+}
+
+/// Asks one node for bundles.
+pub(super) struct EvidenceClient {
+    inner: EvidenceServiceClient<Channel>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Bank {
+    /// Asks for bundles.
+    pub(super) fn connect_evidence(&self) -> Result<EvidenceClient> {
+        let inner = EvidenceServiceClient::new(self.channel()?).max_decoding_message_size(MAX_BUNDLE_BYTES + 1024);
+        Ok(EvidenceClient { inner, token: self.token.clone() })
+    }
+}
+
+impl EvidenceClient {
+    /// A bundle of these claims. What is not final yet, or beyond the caller's rate, is asked for again.
+    pub(super) async fn get(&mut self, claims: Vec<pb::EvidenceClaim>) -> Result<Vec<u8>> {
+        loop {
+            let mut request = Request::new(pb::GetEvidenceRequest { claims: claims.clone() });
+            request.metadata_mut().insert("authorization", self.token.clone());
+            request.set_timeout(PATIENCE);
+            match self.inner.get_evidence(request).await {
+                Ok(answer) => return Ok(answer.into_inner().bundle.into()),
+                Err(status) if is_early(&status) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(status) => bail!("no bundle: {:?}: {}", status.code(), status.message()),
+            }
+        }
     }
 }
 

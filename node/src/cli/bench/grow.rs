@@ -7,13 +7,13 @@
 use super::client::Bank;
 use super::rows::{Row, Rows, quantile};
 use super::scrape::folder_bytes;
-use super::setup::keep;
+use super::setup::{keep, keep_payments};
 use super::work::{Plan, Signer};
 use crate::config::NodeConfig;
 use crate::{config, genesis};
 use anji_adapters::keys::{PrivateKey, Purpose};
-use anji_contracts::types::{Hash32, MandateId};
-use anji_contracts::{Genesis, decode_batch};
+use anji_contracts::types::{Hash32, MandateId, ScopedId};
+use anji_contracts::{EntityKey, Genesis, OpResult, decode_batch};
 use anji_execution::{DecidedBlock, ExecutionMetrics, ExecutionOptions, Executor};
 use anji_storage::open::{StoreOptions, Verify};
 use anji_storage::{Block, BlockFile, Store};
@@ -68,6 +68,8 @@ struct Chain {
     /// CPU time of execution, and of what it is made of.
     busy: Duration,
     payments: u64,
+    /// One of every batch, to be looked for later.
+    noted: Vec<ScopedId>,
 }
 
 pub(super) fn run(args: &GrowArgs) -> Result<()> {
@@ -113,6 +115,7 @@ pub(super) fn run(args: &GrowArgs) -> Result<()> {
         rows.add(&[Row::one(at("start_s"), seconds, "s").with_note("every file read and checked")])?;
     }
     drop(batches);
+    keep_payments(&args.network_dir, &chain.noted)?;
     eprintln!("grow: {} at height {}", config.data_dir.display(), chain.executor.height());
     Ok(())
 }
@@ -177,17 +180,17 @@ impl Chain {
             executor,
             busy: Duration::ZERO,
             payments: 0,
+            noted: Vec::new(),
         })
     }
 
     /// Closes and opens the folder; seconds of the opening.
     fn open_again(self, network_dir: &Path, config: &NodeConfig) -> Result<(f64, Self)> {
-        let (payments, busy) = (self.payments, self.busy);
-        let genesis = self.genesis.clone();
-        drop(self);
+        let Self { payments, busy, noted, genesis, executor, blocks, .. } = self;
+        drop((executor, blocks));
         let started = Instant::now();
         let opened = Self::open(network_dir, config, genesis)?;
-        Ok((started.elapsed().as_secs_f64(), Self { payments, busy, ..opened }))
+        Ok((started.elapsed().as_secs_f64(), Self { payments, busy, noted, ..opened }))
     }
 
     fn block(&mut self, batches: Vec<Vec<u8>>) -> Result<()> {
@@ -228,8 +231,12 @@ impl Chain {
         let executed = self.executor.execute(&block)?;
         self.busy += thread_cpu().saturating_sub(before);
         for batch in &executed.batches {
-            let done = batch.receipts.iter().all(|it| matches!(it.result, anji_contracts::OpResult::Done(_)));
+            let done = batch.receipts.iter().all(|it| matches!(it.result, OpResult::Done(_)));
             ensure!(done, "an operation was refused");
+            let payment =
+                batch.receipts.first().filter(|it| matches!(it.result, OpResult::Done(EntityKey::Payment(_))));
+            let id = |op_id| ScopedId { participant: batch.participant, op_id };
+            self.noted.extend(payment.map(|it| id(it.op_id)));
         }
         self.roots = [self.roots[1], executed.log];
         self.parent = value;

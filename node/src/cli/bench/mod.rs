@@ -6,6 +6,7 @@
 mod alone;
 mod catch_up;
 mod client;
+mod evidence;
 mod grow;
 mod load;
 mod open_loop;
@@ -52,6 +53,8 @@ enum Command {
     Alone(alone::AloneArgs),
     /// How fast a node that was away catches up
     CatchUp(catch_up::CatchUpArgs),
+    /// How long it takes to make and to check a bundle of evidence
+    Evidence(evidence::EvidenceArgs),
     /// How fast this machine verifies signatures, alone and in batches
     Signatures(signatures::SignaturesArgs),
     /// Writes a large ledger through the real execution path
@@ -88,6 +91,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         Command::Open(args) => crate::process::block_on(open_loop::run(args)),
         Command::Alone(args) => crate::process::block_on(alone::run(args)),
         Command::CatchUp(args) => catch_up::run(args),
+        Command::Evidence(args) => crate::process::block_on(evidence::run(args)),
         Command::Signatures(args) => signatures::run(args),
         Command::Grow(args) => grow::run(args),
         Command::Value(args) => report::value(args),

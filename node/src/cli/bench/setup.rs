@@ -4,7 +4,7 @@ use super::Common;
 use super::client::{self, Bank, Client};
 use super::work::{Plan, Signer};
 use anji_contracts::codec;
-use anji_contracts::types::MandateId;
+use anji_contracts::types::{MandateId, ScopedId};
 use anji_proto::v1 as pb;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
@@ -18,6 +18,8 @@ pub(super) struct SetupArgs {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     mandates: u32,
 }
+
+const PAYMENTS: &str = "bench-payments.bin";
 
 /// Everything a command needs to pay.
 pub(super) struct Session {
@@ -56,6 +58,22 @@ impl Session {
 pub(super) fn keep(network_dir: &Path, mandates: &[MandateId]) -> Result<()> {
     let file = file(network_dir);
     std::fs::write(&file, codec::encode(mandates)).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Payments spread over a large ledger, for those who look for something in it.
+pub(super) fn keep_payments(network_dir: &Path, payments: &[ScopedId]) -> Result<()> {
+    let file = network_dir.join(PAYMENTS);
+    std::fs::write(&file, codec::encode(payments)).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What [`keep_payments`] kept; nothing if the ledger was not written by `anji bench grow`.
+pub(super) fn load_payments(network_dir: &Path) -> Result<Vec<ScopedId>> {
+    let file = network_dir.join(PAYMENTS);
+    if !file.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = std::fs::read(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    codec::decode(&bytes).map_err(|reject| anyhow!("{}: not understood: {reject}", file.display()))
 }
 
 pub(super) async fn run(args: &SetupArgs) -> Result<()> {

@@ -90,7 +90,7 @@ async fn ask(
 }
 
 /// Whether asking again in a moment makes sense. What was just submitted elsewhere may not be here yet either.
-fn is_early(status: &Status) -> bool {
+pub(in crate::cli) fn is_early(status: &Status) -> bool {
     let reason = status.get_details_error_info().map(|info| info.reason);
     reason.as_deref() == Some("EVIDENCE_NOT_YET") || status.code() == Code::Unavailable
 }

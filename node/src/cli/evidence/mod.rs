@@ -2,7 +2,7 @@
 
 mod ask;
 mod equivocations;
-mod get;
+pub(super) mod get;
 mod trust;
 
 use anji_verify::bundle::{self, Proven, Statement, Trust};
