@@ -117,7 +117,7 @@ impl EvidenceClient {
             request.metadata_mut().insert("authorization", self.token.clone());
             request.set_timeout(PATIENCE);
             match self.inner.get_evidence(request).await {
-                Ok(answer) => return Ok(answer.into_inner().bundle.into()),
+                Ok(answer) => return Ok(answer.into_inner().bundle),
                 Err(status) if is_early(&status) => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(status) => bail!("no bundle: {:?}: {}", status.code(), status.message()),
             }
