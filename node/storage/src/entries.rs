@@ -180,11 +180,11 @@ mod tests {
         open.put_begun(|key, row| rows.push((key, row.to_vec())));
         assert_eq!(rows.iter().map(|(key, _)| u64::from_be_bytes(*key)).collect::<Vec<_>>(), [0, 1, 2]);
         for (index, entry) in (0..).zip(&entries) {
-            let (_, row) = rows.iter().find(|(key, _)| *key == row_key(index)).unwrap();
-            assert_eq!(entry_of(row, index).unwrap(), Some(entry.as_slice()));
+            let (_, row) = rows.iter().find(|(key, _)| *key == row_key(index)).expect("written");
+            assert_eq!(entry_of(row, index).expect("intact"), Some(entry.as_slice()));
         }
         let (_, last) = &rows[2];
-        assert_eq!(entry_of(last, 40).unwrap(), None, "not there yet");
+        assert_eq!(entry_of(last, 40).expect("intact"), None, "not there yet");
         assert!(entry_of(&last[..last.len() - 1], 39).is_err(), "cut short");
         assert!(entry_of(&[0xff; 3], 0).is_err());
         // A row that is full is not begun again until there is something for it.
