@@ -1,5 +1,5 @@
-//! A height is over. A node that is far behind takes over what the others have decided. The next height begins when the block two before it is executed here, so that its header can be made and judged, and when
-//! there is something to do (engine trap 12).
+//! A height is over. A node that is far behind takes over what the others have decided. The next height begins when the block two before it
+//! is executed here, so that its header can be made and judged, and when there is something to do (engine trap 12).
 
 use crate::app::{App, Next};
 use crate::catch_up;

@@ -134,13 +134,20 @@ fn summary(proven: &Proven) -> String {
 fn subject(statement: &Statement) -> String {
     match statement {
         Statement::Operation { signer, op, receipt, .. } => {
-            format!("operation {}-{} {}: {:?}", signer.id, op.op_id, op.body.name(), receipt.result)
+            format!("operation {}-{} {}: {}", signer.id, op.op_id, op.body.name(), answer(&receipt.result))
         }
         Statement::State { entry, at, .. } => {
             let when = at.map_or_else(|| String::from("then"), |at| format!("after block {}", at.height));
-            format!("state of {:?}: version {} {when}", entry.key, entry.version)
+            format!("state of {}: version {} {when}", bundle::subject(&entry.key), entry.version)
         }
         Statement::Absence { window, payment, .. } => format!("payment {payment} is not in window {window}"),
+    }
+}
+
+fn answer(result: &anji_contracts::OpResult) -> String {
+    match result {
+        anji_contracts::OpResult::Done(key) => format!("done, {}", bundle::subject(key)),
+        anji_contracts::OpResult::Refused(reject) => format!("refused, {reject}"),
     }
 }
 
@@ -167,7 +174,7 @@ fn statement_value(statement: &Statement) -> Value {
             "time_ms": receipt.time_ms, "batch_index": batch_index, "made_index": made.as_ref().map(|(index, _)| index),
         }),
         Statement::State { index, entry, at, replaced } => json!({
-            "kind": "state", "entity": format!("{:?}", entry.key), "version": entry.version, "index": index,
+            "kind": "state", "entity": bundle::subject(&entry.key), "version": entry.version, "index": index,
             "height": at.map(|at| at.height), "replaced_by_index": replaced, "state": format!("{:?}", entry.state),
         }),
         Statement::Absence { window, payment, n_payments, index } => json!({
@@ -179,7 +186,7 @@ fn statement_value(statement: &Statement) -> Value {
 
 fn result_value(result: &anji_contracts::OpResult) -> Value {
     match result {
-        anji_contracts::OpResult::Done(key) => json!({ "done": format!("{key:?}") }),
+        anji_contracts::OpResult::Done(key) => json!({ "done": bundle::subject(key) }),
         anji_contracts::OpResult::Refused(reject) => json!({ "refused": reject.code(), "name": reject.name() }),
     }
 }

@@ -18,6 +18,7 @@ pub use list::{Bytes, List};
 pub use proven::{Moment, Proven, Signer, Statement};
 pub use trust::Trust;
 pub use types::*;
+pub use words::subject;
 
 use crate::certificate::{CommitCertificate, verify_certificate};
 use crate::checkpoint::{CheckpointError, check_final};

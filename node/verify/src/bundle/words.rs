@@ -285,7 +285,8 @@ fn answer(receipt: &Receipt) -> String {
 }
 
 /// What an entity is called.
-fn subject(key: &EntityKey) -> String {
+#[must_use]
+pub fn subject(key: &EntityKey) -> String {
     match key {
         EntityKey::Participant(id) => format!("participant {id}"),
         EntityKey::Mandate(id) => format!("mandate {id}"),
