@@ -148,9 +148,9 @@ impl<'v> Writing<'v> {
             if row.made_payment(&id) {
                 // Payments are written in the order of the operations too, so this looks at the next one.
                 let (before, rest) = self.made.split_at(next.min(self.made.len()));
-                let found = rest.iter().chain(before).position(|(payment, _)| payment.0 == id);
-                next += found.map_or(0, |skipped| skipped + 1);
-                row.payment_index = rest.iter().chain(before).nth(found.unwrap_or(usize::MAX)).map(|(_, index)| *index);
+                let found = rest.iter().chain(before).enumerate().find(|(_, (payment, _))| payment.0 == id);
+                next += found.map_or(0, |(skipped, _)| skipped + 1);
+                row.payment_index = found.map(|(_, (_, index))| *index);
             }
             self.commit.ops.push((id, row));
         }

@@ -7,7 +7,7 @@
 use crate::columns::{ACTIVE, BlockRecord, META, META_ACTIVE, ROOTS};
 use crate::entries::entry_damaged;
 use crate::error::ReadError;
-use crate::state::{State, place};
+use crate::state::{State, damaged};
 use anji_contracts::codec;
 use anji_contracts::entry::{Entry, entity_head};
 use anji_contracts::types::Hash32;
@@ -173,11 +173,6 @@ impl Then<'_> {
 pub(crate) struct LoadedActive {
     pub(crate) history: ActiveHistory,
     pub(crate) unsaved: Vec<usize>,
-}
-
-fn damaged(family: &str, key: &[u8], what: &str) -> ReadError {
-    let place = if key.is_empty() { format!("state, column family {family}") } else { place(family, key) };
-    ReadError::Corrupted { place, what: what.to_owned() }
 }
 
 /// Log index of the block entry of `height`.

@@ -5,7 +5,7 @@
 
 use crate::columns::{ENTRIES, push_varint, take_varint};
 use crate::error::ReadError;
-use crate::state::{State, place};
+use crate::state::{State, damaged, place};
 use rocksdb::{Direction, IteratorMode};
 
 /// Entries of a full row.
@@ -44,10 +44,13 @@ impl OpenRow {
             return Ok(Self { bytes: Vec::new(), size });
         }
         let key = row_key(size);
-        let row = state.get(ENTRIES, &key)?.ok_or_else(|| damaged(&key, "it is missing"))?;
-        let n_entries = split_row(&row).try_fold(0u64, |n, entry| entry.map(|_| n + 1));
-        if n_entries != Some(n_begun) {
-            return Err(damaged(&key, &format!("it does not hold the {n_begun} entries that the log ends with")));
+        let row = state.get(ENTRIES, &key)?.ok_or_else(|| damaged(ENTRIES, &key, "it is missing"))?;
+        if count_of(&row) != Some(n_begun) {
+            return Err(damaged(
+                ENTRIES,
+                &key,
+                &format!("it does not hold the {n_begun} entries that the log ends with"),
+            ));
         }
         Ok(Self { bytes: row.to_vec(), size })
     }
@@ -74,24 +77,23 @@ fn split_row(mut row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
+/// Entries of a row; `None` where the row is damaged.
+fn count_of(row: &[u8]) -> Option<u64> {
+    split_row(row).try_fold(0u64, |n, entry| entry.map(|_| n + 1))
+}
+
 fn entry_of(row: &[u8], index: u64) -> Result<Option<&[u8]>, ReadError> {
     let in_row = usize::try_from(index % ROW_ENTRIES).unwrap_or(usize::MAX);
-    let mut found = None;
     for (at, entry) in split_row(row).enumerate() {
-        let entry = entry.ok_or_else(|| damaged(&row_key(index), NO_ROW))?;
+        let entry = entry.ok_or_else(|| damaged(ENTRIES, &row_key(index), NO_ROW))?;
         if at == in_row {
-            found = Some(entry);
-            break;
+            return Ok(Some(entry));
         }
     }
-    Ok(found)
+    Ok(None)
 }
 
 const NO_ROW: &str = "it is no row of entries";
-
-fn damaged(key: &[u8], what: &str) -> ReadError {
-    ReadError::Corrupted { place: place(ENTRIES, key), what: what.to_owned() }
-}
 
 /// Names an entry that cannot be what was written.
 pub(crate) fn entry_damaged(index: u64, what: &str) -> ReadError {
@@ -138,10 +140,10 @@ impl State {
         let mut next = from - from % ROW_ENTRIES;
         self.walk(ENTRIES, IteratorMode::From(&start, Direction::Forward), fill_cache, |key, row| {
             if key != row_key(next) || !next.is_multiple_of(ROW_ENTRIES) {
-                return Err(damaged(&row_key(next), "it is missing, though there are later ones"));
+                return Err(damaged(ENTRIES, &row_key(next), "it is missing, though there are later ones"));
             }
             for entry in split_row(row) {
-                let entry = entry.ok_or_else(|| damaged(key, NO_ROW))?;
+                let entry = entry.ok_or_else(|| damaged(ENTRIES, key, NO_ROW))?;
                 if next >= from && !visit(next, entry)? {
                     return Ok(false);
                 }
@@ -155,9 +157,10 @@ impl State {
     pub(crate) fn n_entries(&self) -> Result<u64, ReadError> {
         let mut size = 0;
         self.walk(ENTRIES, IteratorMode::End, true, |key, row| {
-            let number = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged(key, "the key is no number"))?;
-            let in_row = split_row(row).try_fold(0u64, |n, entry| entry.map(|_| n + 1));
-            let in_row = in_row.filter(|n| (1..=ROW_ENTRIES).contains(n)).ok_or_else(|| damaged(key, NO_ROW))?;
+            let number =
+                key.try_into().map(u64::from_be_bytes).map_err(|_| damaged(ENTRIES, key, "the key is no number"))?;
+            let in_row =
+                count_of(row).filter(|n| (1..=ROW_ENTRIES).contains(n)).ok_or_else(|| damaged(ENTRIES, key, NO_ROW))?;
             size = number.saturating_mul(ROW_ENTRIES).saturating_add(in_row);
             Ok(false)
         })?;

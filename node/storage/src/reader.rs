@@ -6,7 +6,7 @@ use crate::columns::{
 };
 use crate::entries::entry_damaged;
 use crate::error::ReadError;
-use crate::state::{State, place};
+use crate::state::{State, damaged};
 use crate::tiles;
 use anji_contracts::entity::{Entity, Obligation, Participant, key_from_sort_bytes};
 use anji_contracts::entry::{EntityEntry, NO_PREVIOUS};
@@ -56,10 +56,6 @@ pub struct DiskUsage {
 pub struct Reader {
     pub(crate) state: Arc<State>,
     blocks: BlockFile,
-}
-
-fn damaged(family: &str, key: &[u8], what: &str) -> ReadError {
-    ReadError::Corrupted { place: place(family, key), what: what.to_owned() }
 }
 
 #[expect(clippy::missing_errors_doc, reason = "said once, on the type")]

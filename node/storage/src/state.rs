@@ -42,6 +42,15 @@ pub(crate) fn place(family: &str, key: &[u8]) -> String {
     format!("state, column family {family}, key {hex}")
 }
 
+/// A row, or a whole family where the key is empty, that cannot be what was written.
+pub(crate) fn damaged(family: &str, key: &[u8], what: &str) -> ReadError {
+    ReadError::Corrupted { place: place_or_family(family, key), what: what.to_owned() }
+}
+
+fn place_or_family(family: &str, key: &[u8]) -> String {
+    if key.is_empty() { format!("state, column family {family}") } else { place(family, key) }
+}
+
 fn column_options(family: &str, options: &StoreOptions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -207,7 +216,7 @@ impl State {
 }
 
 pub(crate) fn read_error(family: &str, key: &[u8], error: &rocksdb::Error) -> ReadError {
-    let place = if key.is_empty() { format!("state, column family {family}") } else { place(family, key) };
+    let place = place_or_family(family, key);
     match error.kind() {
         rocksdb::ErrorKind::Corruption => ReadError::Corrupted { place, what: error.to_string() },
         _ => ReadError::Failed { place, what: error.to_string() },
