@@ -10,7 +10,7 @@
 
 use crate::app::App;
 use crate::chain::log_height;
-use crate::error::{Fatal, PortError};
+use crate::error::{Fatal, PortError, WalError};
 use crate::handlers::decided::advance;
 use crate::handlers::synced::{Unread, judge_body, read_body};
 use crate::inbound::HEIGHTS_AHEAD;
@@ -24,6 +24,7 @@ use anji_network::PeerId;
 use anji_verify::{CommitCertificate, verify_certificate};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -70,7 +71,7 @@ enum Trouble {
 /// # Errors
 /// The node must stop.
 pub(crate) async fn at_start(app: &mut App) -> Result<(), Fatal> {
-    let behind = app.shared.peers.sure_tip(&app.shared.config.validators) > app.shared.decided_height();
+    let behind = sure_tip(&app.shared) > app.shared.decided_height();
     if behind { take_over(app).await } else { Ok(()) }
 }
 
@@ -81,26 +82,28 @@ pub(crate) async fn at_start(app: &mut App) -> Result<(), Fatal> {
 pub(crate) async fn between_heights(app: &mut App) -> Result<(), Fatal> {
     if std::mem::take(&mut app.log_left) {
         // The engine has synced its log before it decided the height that is over.
-        on_folder(&app.shared, |shared, _| end_catch_up(&shared.config.folder)).await?;
+        on_folder(&app.shared, end_catch_up).await?;
     }
     let reach = app.shared.decided_height() + HEIGHTS_AHEAD;
-    if app.shared.peers.sure_tip(&app.shared.config.validators) > reach { take_over(app).await } else { Ok(()) }
+    if sure_tip(&app.shared) > reach { take_over(app).await } else { Ok(()) }
+}
+
+/// How far the others are for certain.
+fn sure_tip(shared: &Shared) -> u64 {
+    shared.peers.sure_tip(&shared.config.validators)
 }
 
 async fn take_over(app: &mut App) -> Result<(), Fatal> {
     let shared = Arc::clone(&app.shared);
     let (from, started) = (shared.decided_height(), Instant::now());
-    if app.voter.is_some() {
+    if let Some(validator) = app.voter {
         app.log_left = true;
-        on_folder(&shared, move |shared, identity| match identity {
-            Some(identity) => note_catch_up(&shared.config.folder, identity, from),
-            None => Ok(()),
-        })
-        .await?;
+        let identity = Identity { chain_id: shared.config.chain_id, validator };
+        on_folder(&shared, move |folder| note_catch_up(folder, identity, from)).await?;
     }
-    tracing::info!(from, to = shared.peers.sure_tip(&shared.config.validators), "taking over decided blocks");
+    tracing::info!(from, to = sure_tip(&shared), "taking over decided blocks");
     // Every pass but the last gets further or leaves a peer alone.
-    while shared.peers.sure_tip(&shared.config.validators) > shared.decided_height() && pass(&shared).await? {}
+    while sure_tip(&shared) > shared.decided_height() && pass(&shared).await? {}
     tracing::info!(from, to = shared.decided_height(), seconds = started.elapsed().as_secs_f64(), "blocks taken over");
     Ok(())
 }
@@ -108,14 +111,10 @@ async fn take_over(app: &mut App) -> Result<(), Fatal> {
 /// Runs something on the consensus folder, off the async threads.
 async fn on_folder(
     shared: &Arc<Shared>,
-    work: impl FnOnce(&Shared, Option<Identity>) -> Result<(), crate::error::WalError> + Send + 'static,
+    work: impl FnOnce(&Path) -> Result<(), WalError> + Send + 'static,
 ) -> Result<(), Fatal> {
     let shared = Arc::clone(shared);
-    let done = tokio::task::spawn_blocking(move || {
-        let identity =
-            shared.config.own_address().map(|validator| Identity { chain_id: shared.config.chain_id, validator });
-        work(&shared, identity)
-    });
+    let done = tokio::task::spawn_blocking(move || work(&shared.config.folder));
     Ok(done.await.map_err(|error| Fatal::Engine(format!("a blocking task ended: {error}")))??)
 }
 
@@ -143,7 +142,7 @@ async fn pass(shared: &Arc<Shared>) -> Result<bool, Fatal> {
     let mut turn = 0;
     let mut fetches = VecDeque::with_capacity(RANGES_AHEAD);
     loop {
-        let goal = shared.peers.sure_tip(&shared.config.validators);
+        let goal = sure_tip(shared);
         while fetches.len() < RANGES_AHEAD && next <= goal {
             let last = next + RANGE - 1;
             fetches.push_back(Fetch(tokio::spawn(fetch(Arc::clone(shared), next, last, turn))));

@@ -17,6 +17,23 @@ fn restless() -> Timing {
     Timing { heartbeat: Duration::from_millis(5), ..quick() }
 }
 
+/// Four validators that have decided so many heights.
+async fn running(heights: u64) -> TestNet {
+    let mut net = TestNet::new(4, 0, restless());
+    net.start_all().await;
+    net.wait_decided(&ALL, heights, LONG).await;
+    net
+}
+
+/// Without another one, the third validator is needed.
+async fn check_that_it_votes(mut net: TestNet) {
+    net.nodes[1].stop().await;
+    let height = net.nodes[0].height();
+    net.wait_decided(&[0, 2, 3], height + 10, LONG).await;
+    net.check_chains();
+    net.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn four_nodes_decide_the_same_blocks_with_every_batch_once() {
     let mut net = TestNet::new(4, 1, quick());
@@ -53,9 +70,7 @@ async fn four_nodes_decide_the_same_blocks_with_every_batch_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_proposer_is_benched() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 8, LONG).await;
+    let mut net = running(8).await;
     net.nodes[3].stop().await;
     let stopped_at = net.nodes[0].height();
     net.wait_decided(&[0, 1, 2], stopped_at + 40, LONG).await;
@@ -72,9 +87,7 @@ async fn a_dead_proposer_is_benched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_a_slow_sync_holds_up_loses_no_proposal() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 8, LONG).await;
+    let mut net = running(8).await;
     for _ in 0..5 {
         // The others are a quorum and go on; what they propose meanwhile is never sent again.
         let height = net.nodes[3].height();
@@ -91,9 +104,7 @@ async fn a_node_that_a_slow_sync_holds_up_loses_no_proposal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_catches_up_and_votes_at_once() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 3, LONG).await;
+    let mut net = running(3).await;
     net.nodes[2].stop().await;
     let missed = net.nodes[0].height() + 60;
     net.wait_decided(&[0, 1, 3], missed, LONG).await;
@@ -101,19 +112,12 @@ async fn a_stopped_node_catches_up_and_votes_at_once() {
     assert_eq!(net.nodes[2].role(), Role::Validator, "its log is intact");
     net.wait_decided(&[2], missed, LONG).await;
     assert!(net.nodes[2].metric("anji_consensus_synced_blocks_total") >= 20.0);
-    // Without another one it is needed.
-    net.nodes[1].stop().await;
-    let height = net.nodes[0].height();
-    net.wait_decided(&[0, 2, 3], height + 10, LONG).await;
-    net.check_chains();
-    net.stop_all().await;
+    check_that_it_votes(net).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stopped_while_it_catches_up_still_votes() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 3, LONG).await;
+    let mut net = running(3).await;
     net.nodes[2].stop().await;
     let left_at = net.nodes[2].height();
     net.wait_decided(&[0, 1, 3], left_at + 60, LONG).await;
@@ -132,19 +136,12 @@ async fn a_node_stopped_while_it_catches_up_still_votes() {
     net.nodes[2].start().await.expect("starts");
     assert_eq!(net.nodes[2].role(), Role::Validator);
     net.wait_decided(&[2], left_at + 60, LONG).await;
-    // Without another one it is needed.
-    net.nodes[1].stop().await;
-    let height = net.nodes[0].height();
-    net.wait_decided(&[0, 2, 3], height + 10, LONG).await;
-    net.check_chains();
-    net.stop_all().await;
+    check_that_it_votes(net).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_serves_other_blocks_is_left_alone() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 3, LONG).await;
+    let mut net = running(3).await;
     net.nodes[2].stop().await;
     let left_at = net.nodes[2].height();
     net.wait_decided(&[0, 1, 3], left_at + 60, LONG).await;
@@ -164,9 +161,7 @@ async fn a_peer_that_serves_other_blocks_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_validator_follows_and_votes_again_when_it_may() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 10, LONG).await;
+    let mut net = running(10).await;
     net.nodes[1].stop().await;
     net.nodes[1].wipe();
     let tip = net.nodes[0].height();
@@ -245,9 +240,7 @@ async fn a_folder_restored_to_its_first_day_follows_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_validator_never_votes_where_its_vote_is_missing() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 5, LONG).await;
+    let mut net = running(5).await;
     net.nodes[1].stop().await;
     net.nodes[3].stop().await;
     net.nodes[1].wipe();
@@ -366,9 +359,7 @@ async fn a_decided_block_that_breaks_a_rule_stops_the_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_execution_delays_a_node_and_calls_nothing_invalid() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 5, LONG).await;
+    let mut net = running(5).await;
     let gate = net.nodes[3].height();
     net.nodes[3].execution.gate.store(gate, Ordering::Relaxed);
     net.wait_decided(&[0, 1, 2], gate + 30, LONG).await;
@@ -406,9 +397,7 @@ async fn wrong_clocks_follow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_in_the_log_is_named_at_start() {
-    let mut net = TestNet::new(4, 0, restless());
-    net.start_all().await;
-    net.wait_decided(&ALL, 5, LONG).await;
+    let mut net = running(5).await;
     net.nodes[0].stop().await;
     let path = net.wal_path(0);
     let mut bytes = std::fs::read(&path).expect("there");
