@@ -211,7 +211,7 @@ impl Mempool {
     }
 
     /// Everything that is judged on the bytes alone, the keys and the clock.
-    fn judge(&self, batches: &[Bytes], origin: Origin) -> Vec<Result<Judged, Reject>> {
+    fn judge(&self, batches: &[Bytes], origin: Origin) -> Vec<Result<Judged<PoolBatch>, Reject>> {
         let shared = &self.shared;
         let decoded: Vec<Result<DecodedBatch, Reject>> =
             batches.iter().map(|bytes| decode_batch(bytes, &shared.chain)).collect();
@@ -224,21 +224,21 @@ impl Mempool {
             let decoded = decoded?;
             // The same bytes were verified before, so they need no second look; not even when they have expired meanwhile.
             if let Some(known) = known_of(fate) {
-                return Ok(Look::Known(admitted(&decoded, known)));
+                return Ok(Judged::Known(admitted(&decoded, known)));
             }
             check_expiry(decoded.header.expires_at_ms, now_ms)?;
-            Ok(Look::New(decoded))
+            Ok(Judged::New(decoded))
         };
-        let looks: Vec<Result<Look, Reject>> = decoded.into_iter().zip(fates).map(judge).collect();
+        let looks: Vec<Result<Judged<DecodedBatch>, Reject>> = decoded.into_iter().zip(fates).map(judge).collect();
         let new = looks.iter().filter_map(|look| match look {
-            Ok(Look::New(decoded)) => Some(decoded),
+            Ok(Judged::New(decoded)) => Some(decoded),
             _ => None,
         });
         let mut verdicts = shared.registry.check_signatures(&new.collect::<Vec<_>>(), now_ms).into_iter();
-        let finish = |(look, bytes): (Result<Look, Reject>, &Bytes)| {
+        let finish = |(look, bytes): (Result<Judged<DecodedBatch>, Reject>, &Bytes)| {
             Ok(match look? {
-                Look::Known(admitted) => Judged::Known(admitted),
-                Look::New(decoded) => {
+                Judged::Known(admitted) => Judged::Known(admitted),
+                Judged::New(decoded) => {
                     // One verdict each; without one, nothing was verified.
                     verdicts.next().unwrap_or(Err(Reject::BadSignature))?;
                     tracing::trace!(batch = %decoded.hash, ?origin, "batch verified");
@@ -253,12 +253,16 @@ impl Mempool {
     }
 
     /// Finds places for the new ones, and pushes those of this node's own clients to the peers.
-    fn keep(&self, judged: Vec<Result<Judged, Reject>>, origin: Origin) -> Vec<Result<Admitted, MempoolError>> {
+    fn keep(
+        &self,
+        judged: Vec<Result<Judged<PoolBatch>, Reject>>,
+        origin: Origin,
+    ) -> Vec<Result<Admitted, MempoolError>> {
         let now_ms = (self.shared.clock)();
         let own = origin == Origin::Client;
         let mut spread = Vec::new();
         let mut pool = self.pool();
-        let keep = |judged: Result<Judged, Reject>| {
+        let keep = |judged: Result<Judged<PoolBatch>, Reject>| {
             let batch = match judged? {
                 Judged::Known(admitted) => return Ok(admitted),
                 Judged::New(batch) => batch,
@@ -393,16 +397,9 @@ impl Mempool {
     }
 }
 
-/// A decoded batch before its signature.
-#[expect(clippy::large_enum_variant, reason = "lives for one judgement, and is the large one as a rule")]
-enum Look {
-    New(DecodedBatch),
-    Known(Admitted),
-}
-
-/// A batch after it.
-enum Judged {
-    New(PoolBatch),
+/// A batch under judgement: `New` before its signature is verified and after it, in the form it has then.
+enum Judged<T> {
+    New(T),
     Known(Admitted),
 }
 

@@ -1,6 +1,6 @@
 //! A bank as the benchmark sees it: one node's address, token and signing key; and the calls it makes.
 
-use crate::cli::evidence::get::is_early;
+use crate::cli::evidence::get::ask_until;
 use anji_adapters::keys::{PrivateKey, Purpose};
 use anji_proto::v1 as pb;
 use anji_proto::v1::evidence_service_client::EvidenceServiceClient;
@@ -110,17 +110,11 @@ impl Bank {
 }
 
 impl EvidenceClient {
-    /// A bundle of these claims. What is not final yet, or beyond the caller's rate, is asked for again.
-    pub(super) async fn get(&mut self, claims: Vec<pb::EvidenceClaim>) -> Result<Vec<u8>> {
-        loop {
-            let mut request = Request::new(pb::GetEvidenceRequest { claims: claims.clone() });
-            request.metadata_mut().insert("authorization", self.token.clone());
-            request.set_timeout(PATIENCE);
-            match self.inner.get_evidence(request).await {
-                Ok(answer) => return Ok(answer.into_inner().bundle),
-                Err(status) if is_early(&status) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(status) => bail!("no bundle: {:?}: {}", status.code(), status.message()),
-            }
+    /// A bundle of these claims. What is not final yet is asked for again.
+    pub(super) async fn get(&mut self, claims: &[pb::EvidenceClaim]) -> Result<Vec<u8>> {
+        match ask_until(&mut self.inner, &self.token, claims, PATIENCE, Duration::from_millis(20)).await {
+            Ok(answer) => Ok(answer.bundle),
+            Err(status) => bail!("no bundle: {:?}: {}", status.code(), status.message()),
         }
     }
 }

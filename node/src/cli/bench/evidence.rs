@@ -89,6 +89,6 @@ impl client::EvidenceClient {
         let id = pb::Id { participant: payment.participant.0, op_id: payment.op_id.0.to_be_bytes().to_vec() };
         let entity = pb::EvidenceEntity { key: Some(pb::evidence_entity::Key::Payment(id.clone())) };
         let claims = [pb::evidence_claim::About::Operation(id), pb::evidence_claim::About::Entity(entity)];
-        self.get(claims.map(|about| pb::EvidenceClaim { about: Some(about), height: 0 }).to_vec()).await
+        self.get(&claims.map(|about| pb::EvidenceClaim { about: Some(about), height: 0 })).await
     }
 }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -76,21 +76,35 @@ async fn ask(
     let endpoint = Endpoint::from_shared(node.to_owned()).with_context(unreachable)?;
     let channel = endpoint.connect_timeout(Duration::from_secs(3)).connect().await.with_context(unreachable)?;
     let mut client = EvidenceServiceClient::new(channel).max_decoding_message_size(MAX_BUNDLE_BYTES + 1024);
+    match ask_until(&mut client, &token, &claims, wait, PAUSE).await {
+        Ok(answer) => Ok(answer),
+        Err(status) => bail!("{node}: {} ({:?})", status.message(), status.code()),
+    }
+}
+
+/// Asks for a bundle, again after `pause` for what is not final yet, until `wait` is over.
+pub(in crate::cli) async fn ask_until(
+    client: &mut EvidenceServiceClient<Channel>,
+    token: &MetadataValue<Ascii>,
+    claims: &[pb::EvidenceClaim],
+    wait: Duration,
+    pause: Duration,
+) -> Result<pb::GetEvidenceResponse, Status> {
     let give_up = Instant::now() + wait;
     loop {
-        let mut request = Request::new(pb::GetEvidenceRequest { claims: claims.clone() });
+        let mut request = Request::new(pb::GetEvidenceRequest { claims: claims.to_vec() });
         request.metadata_mut().insert("authorization", token.clone());
         request.set_timeout(PATIENCE);
         match client.get_evidence(request).await {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if is_early(&status) && Instant::now() < give_up => tokio::time::sleep(PAUSE).await,
-            Err(status) => bail!("{node}: {} ({:?})", status.message(), status.code()),
+            Err(status) if is_early(&status) && Instant::now() < give_up => tokio::time::sleep(pause).await,
+            Err(status) => return Err(status),
         }
     }
 }
 
 /// Whether asking again in a moment makes sense. What was just submitted elsewhere may not be here yet either.
-pub(in crate::cli) fn is_early(status: &Status) -> bool {
+fn is_early(status: &Status) -> bool {
     let reason = status.get_details_error_info().map(|info| info.reason);
     reason.as_deref() == Some("EVIDENCE_NOT_YET") || status.code() == Code::Unavailable
 }
