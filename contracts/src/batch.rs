@@ -8,7 +8,6 @@ use crate::reject::Reject;
 use crate::types::{ChainId, Hash32, KeyId, ParticipantId};
 use alloc::vec::Vec;
 use borsh::{BorshDeserialize, BorshSerialize};
-use core::ops::Range;
 
 /// Format version of everything in this crate.
 pub const FORMAT: u16 = 1;
@@ -52,8 +51,6 @@ pub struct DecodedBatch {
     pub ops: Vec<Op>,
     /// BLAKE3 of each operation's body bytes as received: what the duplicate rule compares.
     pub body_hashes: Vec<Hash32>,
-    /// Where each operation's bytes are.
-    pub op_ranges: Vec<Range<u32>>,
     /// The signature: 64 bytes.
     pub signature: [u8; 64],
     /// BLAKE3 of what the signature covers.
@@ -120,65 +117,106 @@ pub const fn check_expiry(expires_at_ms: u64, block_time_ms: u64) -> Result<(), 
     Ok(())
 }
 
+/// The parts of a batch, as they lie in its bytes.
+struct Parts<'a> {
+    bytes: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// Reads the header, which bounds everything else.
+    fn open(bytes: &'a [u8], chain: &ChainId) -> Result<(BatchHeader, usize, Self), Reject> {
+        if bytes.len() > MAX_BATCH_BYTES {
+            return Err(Reject::TooLarge);
+        }
+        let mut rest = bytes;
+        let header = codec::decode_prefix::<BatchHeader>(&mut rest)?;
+        if header.format != FORMAT {
+            return Err(Reject::UnsupportedFormat);
+        }
+        if header.chain_id != *chain {
+            return Err(Reject::WrongChain);
+        }
+        let n_ops = usize::try_from(header.n_ops).map_err(|_| Reject::TooManyOps)?;
+        if n_ops == 0 {
+            return Err(Reject::EmptyBatch);
+        }
+        if n_ops > MAX_BATCH_OPS {
+            return Err(Reject::TooManyOps);
+        }
+        Ok((header, n_ops, Self { bytes, rest }))
+    }
+
+    /// Bytes from the front to where reading is.
+    fn at(&self) -> usize {
+        self.bytes.len().saturating_sub(self.rest.len())
+    }
+
+    fn next_op(&mut self) -> Result<&'a [u8], Reject> {
+        let length = codec::decode_prefix::<u32>(&mut self.rest)?;
+        codec::take(&mut self.rest, length)
+    }
+
+    /// The signature, with which the batch ends.
+    fn close(mut self) -> Result<[u8; 64], Reject> {
+        let signature = codec::take(&mut self.rest, 64)?.try_into().map_err(|_| Reject::Malformed)?;
+        if self.rest.is_empty() { Ok(signature) } else { Err(Reject::TrailingBytes) }
+    }
+}
+
 /// Layout: header ‖ per operation (u32 length ‖ bytes) ‖ 64 bytes of signature. All integers little-endian.
 ///
 /// # Errors
 /// A 1xxx reject that names what is wrong with the bytes. Sizes are bounded before anything is allocated.
 pub fn decode_batch(bytes: &[u8], chain: &ChainId) -> Result<DecodedBatch, Reject> {
-    if bytes.len() > MAX_BATCH_BYTES {
-        return Err(Reject::TooLarge);
-    }
-    let mut rest = bytes;
-    let header = codec::decode_prefix::<BatchHeader>(&mut rest)?;
-    if header.format != FORMAT {
-        return Err(Reject::UnsupportedFormat);
-    }
-    if header.chain_id != *chain {
-        return Err(Reject::WrongChain);
-    }
-    let n_ops = usize::try_from(header.n_ops).map_err(|_| Reject::TooManyOps)?;
-    if n_ops == 0 {
-        return Err(Reject::EmptyBatch);
-    }
-    if n_ops > MAX_BATCH_OPS {
-        return Err(Reject::TooManyOps);
-    }
-    let header_len = bytes.len().saturating_sub(rest.len());
-    let signing_digest = codec::hash(Domain::BatchHeader, bytes.get(..header_len).ok_or(Reject::Malformed)?).0;
-    let mut ops = Vec::with_capacity(n_ops.min(rest.len() / 8));
-    let mut op_ranges = Vec::with_capacity(ops.capacity());
+    let (header, n_ops, mut parts) = Parts::open(bytes, chain)?;
+    let signed = bytes.get(..parts.at()).ok_or(Reject::Malformed)?;
+    let signing_digest = codec::hash(Domain::BatchHeader, signed).0;
+    let mut ops = Vec::with_capacity(n_ops.min(parts.rest.len() / 8));
     let mut leaves = Vec::with_capacity(ops.capacity());
     let mut body_hashes = Vec::with_capacity(ops.capacity());
     for _ in 0..n_ops {
-        let length = codec::decode_prefix::<u32>(&mut rest)?;
-        let op_bytes = codec::take(&mut rest, length)?;
-        let end = u32::try_from(bytes.len().saturating_sub(rest.len())).map_err(|_| Reject::TooLarge)?;
+        let op_bytes = parts.next_op()?;
         let op = codec::decode::<Op>(op_bytes)?;
         op.body.check_fields()?;
         ops.push(op);
         body_hashes.push(codec::hash(Domain::OpBody, op_bytes.get(OP_PREFIX_BYTES..).ok_or(Reject::Malformed)?));
-        op_ranges.push(end.saturating_sub(length)..end);
         leaves.push(codec::merkle_leaf(op_bytes));
     }
-    let signature: [u8; 64] = codec::take(&mut rest, 64)?.try_into().map_err(|_| Reject::Malformed)?;
-    if !rest.is_empty() {
-        return Err(Reject::TrailingBytes);
-    }
+    let signature = parts.close()?;
     if ops.last().is_some_and(|op| op.linked) {
         return Err(Reject::LinkUnterminated);
     }
     if codec::merkle_root(&leaves) != header.ops_root {
         return Err(Reject::OpsRootMismatch);
     }
-    Ok(DecodedBatch {
-        hash: codec::hash(Domain::Batch, bytes),
-        header,
-        ops,
-        body_hashes,
-        op_ranges,
-        signature,
-        signing_digest,
-    })
+    Ok(DecodedBatch { hash: codec::hash(Domain::Batch, bytes), header, ops, body_hashes, signature, signing_digest })
+}
+
+/// A batch taken apart, its operations as the bytes that arrived.
+pub struct SplitBatch<'a> {
+    /// BLAKE3 of all bytes, with the batch's domain.
+    pub hash: Hash32,
+    /// The header.
+    pub header: BatchHeader,
+    /// The exact bytes of each operation, in order.
+    pub ops: Vec<&'a [u8]>,
+    /// Ed25519 over the hash of the header.
+    pub signature: [u8; 64],
+}
+
+/// Takes a batch apart without decoding its operations: for proofs about one that was decoded and executed before. The caller compares
+/// the hash with that batch's.
+///
+/// # Errors
+/// As [`decode_batch`], for what is around the operations.
+pub fn split_batch<'a>(bytes: &'a [u8], chain: &ChainId) -> Result<SplitBatch<'a>, Reject> {
+    let (header, n_ops, mut parts) = Parts::open(bytes, chain)?;
+    let mut ops = Vec::with_capacity(n_ops.min(parts.rest.len() / 8));
+    for _ in 0..n_ops {
+        ops.push(parts.next_op()?);
+    }
+    Ok(SplitBatch { hash: codec::hash(Domain::Batch, bytes), header, ops, signature: parts.close()? })
 }
 
 /// Builds the exact bytes of a batch; `sign` gets the digest that the signature covers.

@@ -5,6 +5,7 @@ mod common;
 #[path = "common/samples.rs"]
 mod samples;
 
+use anji_contracts::batch::split_batch;
 use anji_contracts::codec::{decode, encode};
 use anji_contracts::entity::{Entity, EntityKey, OpRecord, key_from_sort_bytes};
 use anji_contracts::entry::{Entry, Receipt};
@@ -38,9 +39,12 @@ fn decode_all(bytes: &[u8]) {
         let _ = genesis_writes(&genesis);
     }
     let chain = genesis().chain_id();
+    let split = split_batch(bytes, &chain);
     if let Ok(batch) = decode_batch(bytes, &chain) {
-        assert_eq!(batch.ops.len(), batch.op_ranges.len());
         assert_eq!(batch.ops.len(), batch.body_hashes.len());
+        let split = split.unwrap();
+        assert_eq!((split.hash, &split.header, split.signature), (batch.hash, &batch.header, batch.signature));
+        assert!(split.ops.iter().map(|it| it.to_vec()).eq(batch.ops.iter().map(encode)));
     }
 }
 

@@ -1,9 +1,11 @@
 //! The block that everything is proven against, and the proofs against its log.
 
 use crate::error::EvidenceError;
-use anji_storage::{Known, Reader};
+use anji_contracts::types::ChainId;
+use anji_storage::{Known, LogProver, Reader};
 use anji_verify::bundle::{Anchor, EntryProof, LastEntry, List, Path};
 use anji_verify::{ActiveProof, LogRoot};
+use std::cell::RefCell;
 
 /// Later versions that are walked over at most to find the one of some time.
 const MAX_VERSIONS: usize = 100_000;
@@ -16,6 +18,7 @@ pub struct Anchored<'a> {
     height: u64,
     pub(crate) log: LogRoot,
     anchor: Anchor,
+    prover: RefCell<LogProver<'a>>,
 }
 
 /// A version of an entity, and the one after it as far as the anchor's log goes.
@@ -46,7 +49,9 @@ impl<'a> Anchored<'a> {
             }
             let log = checkpoint.log;
             let last = log.size.checked_sub(1).ok_or(EvidenceError::Inconsistent("the log is empty"))?;
-            let EntryProof { entry, path, .. } = entry_proof(reader, last, &log)?;
+            let shorter = EvidenceError::Inconsistent("the log is shorter than its checkpoint");
+            let mut prover = reader.prover(log.size).ok_or(shorter)?;
+            let EntryProof { entry, path, .. } = entry_proof(reader, &mut prover, last)?;
             let anchor = Anchor {
                 // No rule in force changes the validators; the first that does brings the headers that do.
                 set_changes: List::default(),
@@ -55,7 +60,7 @@ impl<'a> Anchored<'a> {
                 cosignatures: list(checkpoint.cosignatures())?,
                 block: LastEntry { entry, path },
             };
-            return Ok(Self { reader, height, log, anchor });
+            return Ok(Self { reader, height, log, anchor, prover: RefCell::new(prover) });
         }
         Err(EvidenceError::NotYet("no header carries the root of a final checkpoint"))
     }
@@ -64,6 +69,10 @@ impl<'a> Anchored<'a> {
     #[must_use]
     pub const fn height(&self) -> u64 {
         self.height
+    }
+
+    pub(crate) const fn chain_id(&self) -> ChainId {
+        self.anchor.header.chain_id
     }
 
     pub(crate) fn into_anchor(self) -> Anchor {
@@ -77,7 +86,7 @@ impl<'a> Anchored<'a> {
 
     /// An entry with its path.
     pub(crate) fn entry(&self, index: u64) -> Result<EntryProof, EvidenceError> {
-        entry_proof(self.reader, index, &self.log)
+        entry_proof(self.reader, &mut self.prover.borrow_mut(), index)
     }
 
     /// The bit of an entry, which must be set.
@@ -121,10 +130,10 @@ impl<'a> Anchored<'a> {
     }
 }
 
-fn entry_proof(reader: &Reader, index: u64, log: &LogRoot) -> Result<EntryProof, EvidenceError> {
+fn entry_proof(reader: &Reader, prover: &mut LogProver<'_>, index: u64) -> Result<EntryProof, EvidenceError> {
     let missing = EvidenceError::Inconsistent("an entry of the log is missing");
     let Some(bytes) = reader.entry_bytes(index)? else { return Err(missing) };
-    let Some(path) = reader.inclusion(index, log.size)? else { return Err(missing) };
+    let Some(path) = prover.inclusion(index)? else { return Err(missing) };
     Ok(EntryProof { index, entry: list(bytes)?, path: list_path(path)? })
 }
 

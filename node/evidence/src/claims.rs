@@ -4,23 +4,17 @@ use crate::Ask;
 use crate::anchor::{Anchored, Version, list_bytes, list_path};
 use crate::error::EvidenceError;
 use anji_contracts::EntityKey;
-use anji_contracts::batch::{DecodedBatch, decode_batch};
+use anji_contracts::batch::split_batch;
 use anji_contracts::codec::{self, merkle_leaf};
 use anji_contracts::entry::{Cause, Entry, OpResult};
 use anji_contracts::types::{Hash32, ScopedId};
 use anji_storage::{BatchReceipts, OpRow};
 use anji_verify::bundle::{BATCH_HEADER_BYTES, Claim, EntryProof, OperationClaim, Standing, StateClaim};
 use anji_verify::merkle_path;
+use bytes::Bytes;
 
 /// What a batch entry's bytes begin with.
 const BATCH_ENTRY: u8 = 2;
-
-/// A batch as archived, with what the ledger answered.
-struct Batch {
-    bytes: Vec<u8>,
-    decoded: DecodedBatch,
-    receipts: BatchReceipts,
-}
 
 impl Anchored<'_> {
     pub(crate) fn claim(&self, ask: &Ask) -> Result<Claim, EvidenceError> {
@@ -73,26 +67,27 @@ impl Anchored<'_> {
         if height > self.height() {
             return Err(EvidenceError::NotYet("the operation's block is newer than the newest final checkpoint"));
         }
-        let batch = self.batch(&row)?;
+        let (batch_bytes, receipts) = self.batch(&row)?;
         let made = self.made(id, &row)?;
-        let batch_index = self.batch_index(&row, made)?;
+        let batch_index = self.batch_index(&row, &receipts)?;
         let broken = || EvidenceError::Inconsistent("a batch is not as its receipts say");
         let position = usize::try_from(row.position).map_err(|_| broken())?;
-        let op_range = batch.decoded.op_ranges.get(position).ok_or_else(broken)?;
-        let op_bytes = |range: &std::ops::Range<u32>| batch.bytes.get(range.start as usize..range.end as usize);
-        let op_leaves: Option<Vec<Hash32>> =
-            batch.decoded.op_ranges.iter().map(|range| op_bytes(range).map(merkle_leaf)).collect();
-        let receipts: Vec<Vec<u8>> = batch.receipts.receipts.iter().map(codec::encode).collect();
+        let batch = split_batch(&batch_bytes, &self.chain_id()).map_err(|_| broken())?;
+        if batch.hash != receipts.batch_hash {
+            return Err(broken());
+        }
+        let op_leaves: Vec<Hash32> = batch.ops.iter().map(|it| merkle_leaf(it)).collect();
+        let receipts: Vec<Vec<u8>> = receipts.receipts.iter().map(codec::encode).collect();
         let receipt_leaves: Vec<Hash32> = receipts.iter().map(|it| merkle_leaf(it)).collect();
         let path = |leaves: &[Hash32]| merkle_path(leaves, row.position.into()).ok_or_else(broken).and_then(list_path);
         let key = EntityKey::Participant(id.participant);
         let signer = self.version_at(&key, batch_index)?.ok_or_else(broken)?;
         Ok(OperationClaim {
-            batch_header: *batch.bytes.first_chunk::<BATCH_HEADER_BYTES>().ok_or_else(broken)?,
-            signature: batch.decoded.signature,
+            batch_header: *batch_bytes.first_chunk::<BATCH_HEADER_BYTES>().ok_or_else(broken)?,
+            signature: batch.signature,
             position: row.position,
-            op: list_bytes(op_bytes(op_range).ok_or_else(broken)?.to_vec())?,
-            op_path: path(&op_leaves.ok_or_else(broken)?)?,
+            op: list_bytes(batch.ops.get(position).ok_or_else(broken)?.to_vec())?,
+            op_path: path(&op_leaves)?,
             receipt: list_bytes(receipts.get(position).ok_or_else(broken)?.clone())?,
             receipt_path: path(&receipt_leaves)?,
             batch: self.entry(batch_index)?,
@@ -102,24 +97,18 @@ impl Anchored<'_> {
         })
     }
 
-    /// The batch that an operation was in, out of its block.
-    fn batch(&self, row: &OpRow) -> Result<Batch, EvidenceError> {
+    /// The bytes of the batch that an operation was in, out of its block, and what the ledger answered. They are to be set against each other.
+    fn batch(&self, row: &OpRow) -> Result<(Bytes, BatchReceipts), EvidenceError> {
         let broken = EvidenceError::Inconsistent("an operation's batch is not where its row says");
         let height = row.record.receipt.height;
-        let (Some(block), Some(before), Some(receipts)) = (
-            self.reader.block(height)?,
-            self.reader.block_record(height.saturating_sub(1))?,
-            self.reader.receipts(row.batch_seq)?,
-        ) else {
+        let (Some(before), Some(receipts)) =
+            (self.reader.block_record(height.saturating_sub(1))?, self.reader.receipts(row.batch_seq)?)
+        else {
             return Err(broken);
         };
         let place = row.batch_seq.checked_sub(before.n_batches_total).and_then(|it| usize::try_from(it).ok());
-        let Some(bytes) = place.and_then(|place| block.batches.get(place)) else { return Err(broken) };
-        let Ok(decoded) = decode_batch(bytes, &block.header.chain_id) else { return Err(broken) };
-        if decoded.hash != receipts.batch_hash {
-            return Err(broken);
-        }
-        Ok(Batch { bytes: bytes.to_vec(), decoded, receipts })
+        let bytes = place.map(|place| self.reader.batch(height, place)).transpose()?.flatten().ok_or(broken)?;
+        Ok((bytes, receipts))
     }
 
     /// Index of the entry that an operation made of what it was about. Hot accounts are written once a block, by no operation in particular.
@@ -133,9 +122,25 @@ impl Anchored<'_> {
         }
     }
 
-    /// Index of the batch entry: it comes after everything that its operations made.
-    fn batch_index(&self, row: &OpRow, made: Option<u64>) -> Result<u64, EvidenceError> {
-        let from = match made {
+    /// Index of the batch entry: it comes after everything that its operations made, so the search begins at the last thing that is known.
+    fn batch_index(&self, row: &OpRow, receipts: &BatchReceipts) -> Result<u64, EvidenceError> {
+        let mut from = None;
+        for receipt in receipts.receipts.iter().rev() {
+            let id = ScopedId { participant: receipts.participant, op_id: receipt.op_id };
+            let Some(row) = self.reader.op(&id)? else { continue };
+            // A batch may repeat an operation that was in an earlier one.
+            if row.batch_seq != receipts.seq {
+                continue;
+            }
+            from = match row.payment_index {
+                Some(index) => Some(index),
+                None => self.made(&id, &row)?,
+            };
+            if from.is_some() {
+                break;
+            }
+        }
+        let from = match from {
             Some(index) => index,
             None => {
                 let before = self.reader.root_at(row.record.receipt.height.saturating_sub(1))?;

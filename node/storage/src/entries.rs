@@ -138,7 +138,8 @@ impl State {
     ) -> Result<(), ReadError> {
         let start = row_key(from);
         let mut next = from - from % ROW_ENTRIES;
-        self.walk(ENTRIES, IteratorMode::From(&start, Direction::Forward), fill_cache, |key, row| {
+        let mode = if next == 0 { IteratorMode::Start } else { IteratorMode::From(&start, Direction::Forward) };
+        self.walk(ENTRIES, mode, fill_cache, |key, row| {
             if key != row_key(next) || !next.is_multiple_of(ROW_ENTRIES) {
                 return Err(damaged(ENTRIES, &row_key(next), "it is missing, though there are later ones"));
             }

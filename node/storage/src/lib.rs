@@ -31,6 +31,7 @@ pub use commit::{BlockCommit, EntryBuffer, Store};
 pub use error::{AppendError, CommitError, OpenError, ReadError};
 pub use folder::FileBirth;
 pub use open::{Opened, ReadOnly, StoreOptions, Verify};
+pub use proofs::LogProver;
 pub use reader::{DiskUsage, Known, Reader, RecentBatch};
 
 /// Version of everything in the data folder. Raised with every change of a file's or a column family's bytes.

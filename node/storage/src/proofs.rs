@@ -10,35 +10,93 @@ use anji_verify::LogTree;
 use anji_verify::log_proof::{consistency_path, inclusion_path};
 use anji_verify::log_tree::{TILE_WIDTH, subtree_root};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Full tiles above the lowest level that are kept with all their inner nodes: 16 KiB each, and each is over 65,536 entries or more.
+const KEPT_TILES: usize = 256;
+
+/// A full tile and the hashes above it, level by level: 256, 128, … 1. What it holds never changes.
+type TileNodes = Arc<Vec<Vec<Hash32>>>;
+
+/// Tiles that proofs needed lately, newest last.
+#[derive(Debug, Default)]
+pub(crate) struct KeptTiles(Mutex<Vec<((u8, u64), TileNodes)>>);
+
+impl KeptTiles {
+    fn get(&self, tile: (u8, u64)) -> Option<TileNodes> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().rposition(|(known, _)| *known == tile)?;
+        let newest = kept.remove(found);
+        let nodes = Arc::clone(&newest.1);
+        kept.push(newest);
+        Some(nodes)
+    }
+
+    fn keep(&self, tile: (u8, u64), nodes: &TileNodes) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.iter().all(|(known, _)| *known != tile) {
+            if kept.len() >= KEPT_TILES {
+                kept.remove(0);
+            }
+            kept.push((tile, Arc::clone(nodes)));
+        }
+    }
+}
 
 /// Hashes of the log as of one block: full tiles from disk, the right edge from memory.
 struct Tiles<'a> {
     state: &'a State,
     edge: Arc<LogTree>,
-    read: HashMap<(u8, u64), Vec<Hash32>>,
+    read: HashMap<(u8, u64), TileNodes>,
+    /// Subtrees in the tiles at the right edge, by level and index: nearly every path ends with the same ones.
+    at_edge: HashMap<(u32, u64), Hash32>,
 }
 
 impl<'a> Tiles<'a> {
     fn new(state: &'a State) -> Self {
-        Self { state, edge: state.log_tree(), read: HashMap::new() }
+        Self { state, edge: state.log_tree(), read: HashMap::new(), at_edge: HashMap::new() }
+    }
+
+    /// A full tile with its inner nodes; `None` for the one at the right edge and past it.
+    fn full(&mut self, level: u8, index: u64) -> Result<Option<&TileNodes>, ReadError> {
+        let n_full = self.edge.size().checked_shr((u32::from(level) + 1) * 8).unwrap_or(0);
+        if index >= n_full {
+            return Ok(None);
+        }
+        if !self.read.contains_key(&(level, index)) {
+            let nodes = match self.state.tiles.get((level, index)) {
+                Some(kept) => kept,
+                None => self.load(level, index)?,
+            };
+            self.read.insert((level, index), nodes);
+        }
+        Ok(self.read.get(&(level, index)))
+    }
+
+    fn load(&self, level: u8, index: u64) -> Result<TileNodes, ReadError> {
+        let missing = || ReadError::Corrupted {
+            place: place(crate::columns::TILES, &crate::columns::tile_key(level, index)),
+            what: "it is missing".into(),
+        };
+        let mut nodes = vec![load_tile(self.state, level, index)?.ok_or_else(missing)?];
+        while let Some(below) = nodes.last().filter(|it| it.len() > 1) {
+            nodes.push(below.chunks(2).filter_map(subtree_root).collect());
+        }
+        let nodes = Arc::new(nodes);
+        // Those of the lowest level are too many to be asked for again.
+        if level > 0 {
+            self.state.tiles.keep((level, index), &nodes);
+        }
+        Ok(nodes)
     }
 
     /// Hashes of a tile, full or not.
     fn tile(&mut self, level: u8, index: u64) -> Result<&[Hash32], ReadError> {
         let n_hashes = self.edge.size().checked_shr(u32::from(level) * 8).unwrap_or(0);
-        if index >= n_hashes / TILE_WIDTH as u64 {
-            return Ok(if index == n_hashes / TILE_WIDTH as u64 { self.edge.partial_tile(level) } else { &[] });
+        if index == n_hashes / TILE_WIDTH as u64 {
+            return Ok(self.edge.partial_tile(level));
         }
-        if !self.read.contains_key(&(level, index)) {
-            let missing = || ReadError::Corrupted {
-                place: place(crate::columns::TILES, &crate::columns::tile_key(level, index)),
-                what: "it is missing".into(),
-            };
-            let tile = load_tile(self.state, level, index)?.ok_or_else(missing)?;
-            self.read.insert((level, index), tile);
-        }
-        Ok(self.read.get(&(level, index)).map_or(&[], Vec::as_slice))
+        Ok(self.full(level, index)?.and_then(|nodes| nodes.first()).map_or(&[], Vec::as_slice))
     }
 
     /// Root of the whole subtree of 2^level entries at `index`.
@@ -47,8 +105,17 @@ impl<'a> Tiles<'a> {
         let tile_level = u8::try_from(level / 8).unwrap_or(u8::MAX);
         let first = index << within;
         let (tile, offset) = (first / TILE_WIDTH as u64, usize::try_from(first % TILE_WIDTH as u64).unwrap_or(0));
-        let hashes = self.tile(tile_level, tile)?;
-        let root = hashes.get(offset..offset + (1 << within)).and_then(subtree_root);
+        let root = match self.full(tile_level, tile)? {
+            Some(nodes) => nodes.get(within as usize).and_then(|level| level.get(offset >> within)).copied(),
+            None => match self.at_edge.get(&(level, index)) {
+                Some(known) => Some(*known),
+                None => {
+                    let root = self.tile(tile_level, tile)?.get(offset..offset + (1 << within)).and_then(subtree_root);
+                    self.at_edge.extend(root.map(|root| ((level, index), root)));
+                    root
+                }
+            },
+        };
         root.ok_or_else(|| ReadError::Corrupted {
             place: "state, column family tiles".into(),
             what: format!("there is no subtree {index} of level {level}"),
@@ -56,16 +123,38 @@ impl<'a> Tiles<'a> {
     }
 }
 
+/// Makes audit paths in the log of its first so many entries; tiles are read once for all of them.
+pub struct LogProver<'a> {
+    tiles: Tiles<'a>,
+    size: u64,
+}
+
+impl LogProver<'_> {
+    /// The audit path of the entry at `index`, for [`anji_verify::check_inclusion`]. `None` if there is no such entry.
+    ///
+    /// # Errors
+    /// The store failed, or is damaged.
+    pub fn inclusion(&mut self, index: u64) -> Result<Option<Vec<Hash32>>, ReadError> {
+        if index >= self.size {
+            return Ok(None);
+        }
+        inclusion_path(index, self.size, |level, index| self.tiles.subtree(level, index)).map(Some)
+    }
+}
+
 #[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
 impl Reader {
+    /// The maker of audit paths in the log of its first `size` entries. `None` if the log is not so long.
+    #[must_use]
+    pub fn prover(&self, size: u64) -> Option<LogProver<'_>> {
+        let tiles = Tiles::new(&self.state);
+        (size <= tiles.edge.size()).then_some(LogProver { tiles, size })
+    }
+
     /// The audit path of the entry at `index` in the log of its first `size` entries, for [`anji_verify::check_inclusion`]. `None` if
     /// there is no such entry in it, or the log is not so long.
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Option<Vec<Hash32>>, ReadError> {
-        let mut tiles = Tiles::new(&self.state);
-        if index >= size || size > tiles.edge.size() {
-            return Ok(None);
-        }
-        inclusion_path(index, size, |level, index| tiles.subtree(level, index)).map(Some)
+        self.prover(size).map_or(Ok(None), |mut prover| prover.inclusion(index))
     }
 
     /// The proof that the log of `new` entries begins with that of `old`, for [`anji_verify::check_consistency`]. `None` if it has no

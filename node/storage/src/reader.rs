@@ -13,6 +13,7 @@ use anji_contracts::entry::{EntityEntry, NO_PREVIOUS};
 use anji_contracts::types::{Hash32, OpId, ParticipantId, PaymentId, ScopedId, WindowId};
 use anji_contracts::{EntityKey, Entry, codec};
 use anji_verify::{CommitCertificate, Header, LogRoot};
+use bytes::Bytes;
 use rocksdb::{Direction, IteratorMode};
 use std::sync::Arc;
 
@@ -374,6 +375,11 @@ impl Reader {
     /// A decided block as archived; `None` if it is not decided here.
     pub fn block(&self, height: u64) -> Result<Option<Block>, ReadError> {
         self.blocks.load_block(height)
+    }
+
+    /// One batch of a decided height, by its place in the block. Its bytes are not checked: compare its hash.
+    pub fn batch(&self, height: u64, place: usize) -> Result<Option<Bytes>, ReadError> {
+        self.blocks.load_batch(height, place)
     }
 
     /// Header and certificate of a decided height.

@@ -8,6 +8,7 @@ use crate::columns::{self, ALL, BlockRecord};
 use crate::error::{OpenError, ReadError};
 use crate::folder::{FolderLock, REBUILD};
 use crate::open::StoreOptions;
+use crate::proofs::KeptTiles;
 use crate::windows::WindowTrees;
 use anji_verify::LogTree;
 use rocksdb::{
@@ -27,6 +28,8 @@ pub(crate) struct State {
     active: RwLock<ActiveHistory>,
     /// Trees over closed windows that were asked for lately.
     pub(crate) window_trees: WindowTrees,
+    /// Full tiles of the log that were asked for lately.
+    pub(crate) tiles: KeptTiles,
     pub(crate) _lock: Option<Arc<FolderLock>>,
 }
 
@@ -140,6 +143,7 @@ impl State {
             last: RwLock::default(),
             active: RwLock::new(ActiveHistory::new()),
             window_trees: WindowTrees::default(),
+            tiles: KeptTiles::default(),
             _lock: lock,
         })
     }
@@ -202,7 +206,8 @@ impl State {
         let mut read = ReadOptions::default();
         read.fill_cache(fill_cache);
         read.set_verify_checksums(true);
-        if !fill_cache {
+        // From the front means all of it. Elsewhere a few rows may be all that is wanted; RocksDB reads ahead by itself as a walk goes on.
+        if matches!(mode, IteratorMode::Start) {
             read.set_readahead_size(2 << 20);
         }
         for item in self.db.iterator_cf_opt(self.family(family)?, read, mode) {

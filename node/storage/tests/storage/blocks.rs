@@ -36,7 +36,12 @@ fn blocks_read_back_across_segments_and_restarts() {
             assert_eq!(read, blocks[height as usize - 1]);
             let (header, certificate) = opened.blocks.load_decision(height).unwrap().unwrap();
             assert_eq!((header, certificate), (read.header, read.certificate));
+            for (place, batch) in read.batches.iter().enumerate() {
+                assert_eq!(opened.blocks.load_batch(height, place).unwrap().as_ref(), Some(batch));
+            }
+            assert_eq!(opened.blocks.load_batch(height, read.batches.len()).unwrap(), None);
         }
+        assert_eq!(opened.blocks.load_batch(done + 1, 0).unwrap(), None);
         assert_eq!(opened.blocks.load_block(done + 1).unwrap(), None);
         assert_eq!(opened.blocks.load_block(0).unwrap(), None);
         assert_eq!(opened.blocks.undecided(), []);
@@ -77,6 +82,36 @@ fn undecided_proposals_outlive_a_restart_and_end_with_the_decision() {
     assert_eq!(opened.blocks.undecided(), []);
     assert_eq!(opened.blocks.load_proposal(&other).unwrap(), None);
     assert!(opened.blocks.load_proposal(&value).unwrap().is_some(), "the last decided one is still served");
+}
+
+#[test]
+fn a_batch_is_read_whatever_the_others_hold_and_no_length_leads_out_of_its_record() {
+    let dir = folder();
+    let opened = open(dir.path());
+    // Longer than what is read at a time, on both sides of what is asked for.
+    let block = block(1, &[&[1; 40_000], &[2; 70_000], b"here", &[3; 40_000]]);
+    decide(&opened.blocks, &block);
+    assert_eq!(opened.blocks.load_batch(1, 2).unwrap().as_deref(), Some(b"here".as_slice()));
+    let path = segment(dir.path(), 1);
+    let sound = fs::read(&path).unwrap();
+    let find = |what: &[u8]| sound.windows(what.len()).position(|it| it == what).unwrap();
+    let first = find(&[[64, 156, 0, 0], [1; 4]].concat());
+    for (at, byte) in [(first + 3, 0x7f), (first + 2, 5), (first - 4, 2)] {
+        let mut damaged = sound.clone();
+        damaged[at] = byte;
+        fs::write(&path, &damaged).unwrap();
+        match opened.blocks.load_batch(1, 2) {
+            Ok(None) => assert_eq!(at, first - 4, "fewer batches"),
+            Err(error) => assert!(error.to_string().contains("a length leads past its end"), "{error}"),
+            Ok(Some(_)) => panic!("byte {at}"),
+        }
+    }
+    // What the certificate does not name is not read any further.
+    let mut damaged = sound.clone();
+    damaged[64 + 32 + 10] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let error = opened.blocks.load_batch(1, 2).unwrap_err().to_string();
+    assert!(error.contains("not the one that was decided"), "{error}");
 }
 
 #[test]
