@@ -7,8 +7,8 @@ use crate::types::{Hash32, PaymentId, WindowId};
 use alloc::vec::Vec;
 use borsh::{BorshDeserialize, BorshSerialize};
 
-/// Most ids taken into trees in one block.
-pub const MAX_INDEXED_PER_BLOCK: usize = 50_000;
+/// Most ids taken into trees in one block: a few milliseconds beside the block's own payments.
+pub const MAX_INDEXED_PER_BLOCK: usize = 8_192;
 
 /// Leaf of a payment in the tree of its window.
 #[must_use]

@@ -120,6 +120,10 @@ impl Execution for ExecutionHandle {
         self.executed().height
     }
 
+    fn has_backlog(&self) -> bool {
+        self.executed().has_backlog
+    }
+
     async fn wait_executed(&self, height: u64) -> Result<(), PortError> {
         Ok(self.executed_up_to(height).await?)
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 const FRUITLESS_MIN: Duration = Duration::from_millis(20);
 const FRUITLESS_MAX: Duration = Duration::from_secs(1);
 
-/// Waits until there is a reason for the height `next`: a batch, a header that still has to carry the roots of the last non-empty block, a
-/// peer that works on this height or has decided it, or the heartbeat.
+/// Waits until there is a reason for the height `next`: a batch, a header that still has to carry the roots of the last non-empty block,
+/// work that execution goes on with block by block, a peer that works on this height or has decided it, or the heartbeat.
 pub(crate) async fn wait_for_work(shared: &Shared, next: u64) {
     let timing = &shared.config.timing;
     let begun = Instant::now();
@@ -41,5 +41,9 @@ fn has_work(shared: &Shared, next: u64) -> bool {
     let roots_due = last_nonempty > 0 && next <= last_nonempty + 2;
     // While catching up, the last block came from a peer and more are there.
     let catching_up = shared.last_synced() + 1 == next && shared.peers.highest_tip() >= next;
-    roots_due || catching_up || !shared.pool.is_empty() || shared.heard_height() >= next
+    roots_due
+        || catching_up
+        || shared.execution.has_backlog()
+        || !shared.pool.is_empty()
+        || shared.heard_height() >= next
 }

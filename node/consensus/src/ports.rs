@@ -107,6 +107,8 @@ pub trait Execution: Send + Sync + 'static {
     async fn submit(&self, body: &Body, certificate: &CommitCertificate) -> Result<(), PortError>;
     /// The last executed height.
     fn executed_height(&self) -> u64;
+    /// Whether blocks after the last executed one have work even if they are empty.
+    fn has_backlog(&self) -> bool;
     /// Waits until a height is executed.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct Executed {
     pub alarms: Vec<Alarm>,
     /// Participants, keys and rules after it.
     pub registry: Arc<RegistrySnapshot>,
+    /// Whether the blocks after it have work even without a batch: the tree of a closed window is not complete.
+    pub has_backlog: bool,
 }
 
 /// Bounds of memory.
@@ -87,6 +89,7 @@ pub struct Executor {
     registry: Arc<RegistrySnapshot>,
     metrics: ExecutionMetrics,
     commit: BlockCommit,
+    has_backlog: bool,
     bare: bool,
 }
 
@@ -108,6 +111,7 @@ impl Executor {
         };
         let view = View::new(reader.clone(), options.cached_entities, options.cached_ops)?;
         let registry = Arc::new(RegistrySnapshot::load(&reader, genesis, last.height)?);
+        let has_backlog = !options.bare && view.has_open_trees()?;
         let mut executor = Self {
             chain: genesis.chain_id(),
             genesis: genesis.clone(),
@@ -119,6 +123,7 @@ impl Executor {
             registry,
             metrics,
             commit: BlockCommit::default(),
+            has_backlog,
             bare: options.bare,
         };
         executor.metrics.height.set(i64::try_from(last.height).unwrap_or(i64::MAX));
@@ -211,6 +216,7 @@ impl Executor {
         });
         self.commit = commit;
         self.last = record;
+        self.has_backlog = self.view.has_open_trees()?;
         Ok(Executed {
             height,
             header_hash,
@@ -219,6 +225,7 @@ impl Executor {
             batches: receipts,
             alarms,
             registry: Arc::clone(&self.registry),
+            has_backlog: self.has_backlog,
         })
     }
 
@@ -251,7 +258,16 @@ impl Executor {
         self.metrics.ops.inc_by(n_ops);
         self.metrics.height.set(i64::try_from(height).unwrap_or(i64::MAX));
         let (log, registry) = (self.last.log, Arc::clone(&self.registry));
-        Executed { height, header_hash, time_ms, log, batches: answers, alarms: Vec::new(), registry }
+        Executed {
+            height,
+            header_hash,
+            time_ms,
+            log,
+            batches: answers,
+            alarms: Vec::new(),
+            registry,
+            has_backlog: false,
+        }
     }
 
     fn decode(&self, decided: &DecidedBlock) -> Result<Vec<Arc<CheckedBatch>>, ExecutionError> {
@@ -383,6 +399,7 @@ impl Executor {
             batches: Vec::new(),
             alarms: Vec::new(),
             registry: Arc::clone(&self.registry),
+            has_backlog: self.has_backlog,
         }
     }
 

@@ -68,6 +68,17 @@ impl View {
         self.cache.borrow_mut().insert(key, Cached { latest, state: Arc::new(known.entry.state) });
     }
 
+    /// Whether the tree of a closed window is not complete after the last block.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn has_open_trees(&self) -> Result<bool, ReadError> {
+        match self.entity(&EntityKey::Control)? {
+            Some(Entity::Control(control)) => Ok(self.window_tree.window < control.open_window),
+            _ => Ok(false),
+        }
+    }
+
     /// Reads what the operations of a block name, many at a time, before they run one by one.
     ///
     /// # Errors

@@ -284,6 +284,16 @@ async fn an_idle_chain_rests_and_wakes() {
     let (header, _) = net.nodes[0].disk.block(at_rest + 3).expect("there");
     let root = anji_consensus::ports::Execution::root_after(&*net.nodes[0].execution, at_rest + 1);
     assert_eq!(Some(header.header.log), root, "the roots of the last batch are agreed on before the rest");
+
+    // What execution does block by block is gone on with, batch or no batch.
+    let at_rest = net.nodes[0].height();
+    for node in &net.nodes {
+        node.execution.backlog_until.store(at_rest + 20, std::sync::atomic::Ordering::Relaxed);
+    }
+    net.submit(&ALL);
+    net.wait_decided(&ALL, at_rest + 20, LONG).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(net.nodes[0].height() <= at_rest + 23, "and then it rests again");
     net.check_chains();
     net.stop_all().await;
 }

@@ -100,6 +100,10 @@ impl ChainMaker {
             assert_eq!(ours.receipts, theirs.receipts);
         }
         assert_eq!(executed.batches.len(), effects.batches.len());
+        let Some(Entity::Control(control)) = self.world.view.entities.get(&EntityKey::Control) else {
+            panic!("there is one")
+        };
+        assert_eq!(executed.has_backlog, self.world.view.window_tree.window < control.open_window);
         executed
     }
 

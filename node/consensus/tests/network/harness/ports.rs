@@ -145,6 +145,8 @@ pub struct MemoryExecution {
     pub flavour: AtomicU64,
     /// Takes keys that nobody else knows.
     pub lenient: AtomicBool,
+    /// Has work for empty blocks up to this height.
+    pub backlog_until: AtomicU64,
 }
 
 impl MemoryExecution {
@@ -157,6 +159,7 @@ impl MemoryExecution {
             gate: AtomicU64::new(u64::MAX),
             flavour: AtomicU64::new(0),
             lenient: AtomicBool::new(false),
+            backlog_until: AtomicU64::new(0),
         }
     }
 
@@ -211,6 +214,10 @@ impl Execution for MemoryExecution {
 
     fn executed_height(&self) -> u64 {
         *self.executed.borrow()
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.executed_height() < self.backlog_until.load(Ordering::Relaxed)
     }
 
     async fn wait_executed(&self, height: u64) -> Result<(), PortError> {
