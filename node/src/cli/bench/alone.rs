@@ -33,6 +33,7 @@ pub(super) struct AloneArgs {
 pub(super) async fn run(args: &AloneArgs) -> Result<()> {
     let mut session = Session::open(&args.common.network_dir, args.bare).await?;
     let mut windows = Vec::new();
+    super::scrape::quiet().await;
     for number in 1..=args.windows {
         let mut taken = Vec::new();
         let mut told = Instant::now();

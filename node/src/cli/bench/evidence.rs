@@ -3,7 +3,7 @@
 use super::Common;
 use super::client::{self, Bank};
 use super::load::latency_rows;
-use super::rows::Row;
+use super::rows::{Row, quantile};
 use super::setup::{Session, load_payments};
 use crate::{config, genesis};
 use anji_contracts::types::{OpId, ParticipantId, ScopedId};
@@ -20,6 +20,9 @@ const BATCH: u32 = 20;
 pub(super) struct EvidenceArgs {
     #[command(flatten)]
     common: Common,
+    /// What the rows are called.
+    #[arg(long, default_value = "evidence")]
+    name: String,
     /// Bundles of a window, each for another payment.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
@@ -39,7 +42,7 @@ pub(super) async fn run(args: &EvidenceArgs) -> Result<()> {
     let (mut made, mut verified, mut sizes, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let mut told = Instant::now();
     for number in 1..=args.windows {
-        let (mut making, mut verifying) = (Vec::new(), Vec::new());
+        let (mut making, mut verifying, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..args.count {
             // Anywhere in the ledger, so that what is read is rarely what was read before.
             let place = rand::random::<u64>() % payments.len() as u64;
@@ -51,21 +54,23 @@ pub(super) async fn run(args: &EvidenceArgs) -> Result<()> {
             let proven = bundle::verify(&bundle, &trust).map_err(|error| anyhow::anyhow!("{payment}: {error}"))?;
             verifying.push(started.elapsed().as_secs_f64() * 1000.0);
             ensure!(proven.statements.len() == 2, "{payment}: the operation and its payment were to be proven");
-            sizes.push(bundle.len() as f64);
+            bytes.push(bundle.len() as f64);
             entries = proven.log.size;
             if told.elapsed() > Duration::from_secs(3) {
                 told = Instant::now();
                 eprintln!("evidence: window {number}, {} of {}", index + 1, args.count);
             }
         }
+        sizes.push(quantile(&bytes, 0.5));
         made.push(making);
         verified.push(verifying);
     }
     let of = format!("an operation and its payment's state now, one of {} payments at random", payments.len());
-    let mut rows = latency_rows("evidence_bundle_made", &made, &format!("{of}; from the call to the last byte, gRPC"));
-    rows.extend(latency_rows("evidence_bundle_verified", &verified, &format!("{of}; with a trust file")));
-    rows.push(Row::of("evidence_bundle_bytes", &sizes, "bytes"));
-    rows.push(Row::one("evidence_ledger_entries", entries as f64, "entries"));
+    let called = |what: &str| format!("{}_{what}", args.name);
+    let mut rows = latency_rows(&called("made"), &made, &format!("{of}; from the call to the last byte, gRPC"));
+    rows.extend(latency_rows(&called("verified"), &verified, &format!("{of}; with a trust file")));
+    rows.push(Row::of(called("bytes"), &sizes, "bytes"));
+    rows.push(Row::one(called("ledger_entries"), entries as f64, "entries"));
     args.common.rows().add(&rows)
 }
 

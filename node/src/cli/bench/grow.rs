@@ -1,6 +1,6 @@
 //! A large ledger, written through the real execution path into one node's empty data folder: payments from a seed, in signed batches, in
-//! blocks with certificates of all validators, appended to the block file and executed. Figures on the way: how fast a nearly empty and
-//! how fast a large ledger executes, memory, disk, and how long a start takes.
+//! blocks with certificates of all validators, appended to the block file and executed. Figures on the way: how fast a large ledger
+//! executes, stretch by stretch in turn with a new one beside it, memory, disk, and how long a start takes.
 //!
 //! The same folder serves every node of the network (`devnet/bench` copies it): a chain is the same everywhere.
 
@@ -32,8 +32,10 @@ const BATCH: u32 = 1000;
 const BLOCK: usize = 10;
 /// Payments before the first figure: caches are warm, the ledger as good as empty.
 const WARM_PAYMENTS: u64 = 100_000;
-/// Payments that a figure is taken over.
-const FIGURE_PAYMENTS: u64 = 200_000;
+/// A figure is taken over so many stretches of so many payments.
+const STRETCHES: u64 = 5;
+const STRETCH_PAYMENTS: u64 = 40_000;
+const ONE_THREAD: &str = "one thread's CPU";
 
 #[derive(Args)]
 pub(super) struct GrowArgs {
@@ -75,18 +77,13 @@ struct Chain {
 pub(super) fn run(args: &GrowArgs) -> Result<()> {
     let rows = Rows(args.rows.clone());
     let config = config::load(&args.network_dir.join(&args.node).join("config.toml"))?;
-    let genesis = genesis::read(&config.genesis)?;
-    let (acquirer, issuer) = Bank::load(&args.network_dir)?;
-    let plan = Plan::of_genesis(&genesis)?;
-    let (acquirer, issuer) = (Signer::new(&acquirer, &plan), Signer::new(&issuer, &plan));
-    let mut chain = Chain::open(&args.network_dir, &config, genesis)?;
-    ensure!(chain.executor.height() == 0, "{}: not empty", config.data_dir.display());
-
-    let mandates = chain.open_mandates(&plan, &acquirer, &issuer, args.mandates)?;
+    let (mut chain, mandates) = Chain::start(args, &config)?;
     keep(&args.network_dir, &mandates)?;
-    let batches = generate(plan, acquirer, mandates);
+    let batches = chain.batches(args, mandates)?;
     chain.pay(&batches, WARM_PAYMENTS)?;
-    rows.add(&[Row::of("grow_pay_per_s_at_0", &chain.figure(&batches)?, "payments/s").with_note("one thread's CPU")])?;
+    rows.add(&[
+        Row::of("grow_pay_per_s_at_0", &chain.stretches(&batches, STRETCHES)?, "payments/s").with_note(ONE_THREAD)
+    ])?;
     let mut told = Instant::now();
     for millions in &args.millions {
         while chain.executor.log_root().size < millions * 1_000_000 {
@@ -100,13 +97,15 @@ pub(super) fn run(args: &GrowArgs) -> Result<()> {
                 );
             }
         }
-        let rate = chain.figure(&batches)?;
+        let (rates, beside) = chain.figure(args, &config, &batches)?;
+        eprintln!("grow: {:.0} payments/s, {:.0} on an empty ledger", quantile(&rates, 0.5), quantile(&beside, 0.5));
         chain.executor.flush()?;
         let entries = chain.executor.log_root().size as f64;
         let disk = folder_bytes(&config.data_dir) as f64;
         let at = |what: &str| format!("grow_{what}_at_{millions}m");
         rows.add(&[
-            Row::of(at("pay_per_s"), &rate, "payments/s").with_note("one thread's CPU"),
+            Row::of(at("pay_per_s"), &rates, "payments/s").with_note(ONE_THREAD),
+            Row::of(format!("grow_empty_pay_per_s_beside_{millions}m"), &beside, "payments/s").with_note(ONE_THREAD),
             Row::one(at("memory_mib"), resident_mib(), "MiB").with_note("this process, the generator included"),
             Row::one(at("disk_bytes_per_entry"), disk / entries, "bytes"),
         ])?;
@@ -182,6 +181,24 @@ impl Chain {
             payments: 0,
             noted: Vec::new(),
         })
+    }
+
+    /// A new chain with mandates, in the folder that the configuration names.
+    fn start(args: &GrowArgs, config: &NodeConfig) -> Result<(Self, Vec<MandateId>)> {
+        let mut chain = Self::open(&args.network_dir, config, genesis::read(&config.genesis)?)?;
+        ensure!(chain.executor.height() == 0, "{}: not empty", config.data_dir.display());
+        let (front, back) = Bank::load(&args.network_dir)?;
+        let plan = Plan::of_genesis(&chain.genesis)?;
+        let (front, back) = (Signer::new(&front, &plan), Signer::new(&back, &plan));
+        let mandates = chain.open_mandates(&plan, &front, &back, args.mandates)?;
+        Ok((chain, mandates))
+    }
+
+    fn batches(&self, args: &GrowArgs, mandates: Vec<MandateId>) -> Result<Receiver<Result<Vec<u8>>>> {
+        let (front, _) = Bank::load(&args.network_dir)?;
+        let plan = Plan::of_genesis(&self.genesis)?;
+        let signer = Signer::new(&front, &plan);
+        Ok(generate(plan, signer, mandates))
     }
 
     /// Closes and opens the folder; seconds of the opening.
@@ -280,16 +297,36 @@ impl Chain {
         Ok(())
     }
 
-    /// Payments a second of one thread's CPU, over a few stretches.
-    fn figure(&mut self, batches: &Receiver<Result<Vec<u8>>>) -> Result<Vec<f64>> {
+    /// Payments a second of one thread's CPU, stretch by stretch.
+    fn stretches(&mut self, batches: &Receiver<Result<Vec<u8>>>, count: u64) -> Result<Vec<f64>> {
         let mut rates = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..count {
             let (busy, payments) = (self.busy, self.payments);
-            self.pay(batches, FIGURE_PAYMENTS / 5)?;
+            self.pay(batches, STRETCH_PAYMENTS)?;
             rates.push((self.payments - payments) as f64 / (self.busy - busy).as_secs_f64());
         }
-        eprintln!("grow: {:.0} payments/s of one thread's CPU", quantile(&rates, 0.5));
         Ok(rates)
+    }
+
+    /// This ledger's stretches, and those of a new one beside it, in turn: the machine is not equally fast all the time.
+    fn figure(
+        &mut self,
+        args: &GrowArgs,
+        config: &NodeConfig,
+        batches: &Receiver<Result<Vec<u8>>>,
+    ) -> Result<(Vec<f64>, Vec<f64>)> {
+        let folder = args.network_dir.join("grow-empty");
+        let (mut empty, mandates) = Self::start(args, &NodeConfig { data_dir: folder.clone(), ..config.clone() })?;
+        let its_batches = empty.batches(args, mandates)?;
+        empty.pay(&its_batches, WARM_PAYMENTS)?;
+        let (mut rates, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..STRETCHES {
+            beside.extend(empty.stretches(&its_batches, 1)?);
+            rates.extend(self.stretches(batches, 1)?);
+        }
+        drop((empty, its_batches));
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        Ok((rates, beside))
     }
 }
 

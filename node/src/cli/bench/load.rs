@@ -166,6 +166,7 @@ async fn window(args: &LoadArgs, session: &Arc<Session>, nodes: &[NodeSummary], 
             eprintln!("{}: signed {} of {ahead} batches", args.name, receiver.len());
         }
     }
+    scrape::quiet().await;
     let batches: Batches = Arc::new(Mutex::new(receiver));
     let mut workers = JoinSet::new();
     if args.batch == 1 {

@@ -52,6 +52,7 @@ pub(super) async fn run(args: &OpenArgs) -> Result<()> {
     let (mut latencies, mut rates, mut windows) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=args.windows {
         let arrivals = sign(args, &session)?;
+        scrape::quiet().await;
         let before = Moment::now(&nodes);
         let taken = window(args, &session, arrivals).await?;
         let after = Moment::now(&nodes);

@@ -48,7 +48,7 @@ pub(super) fn run(args: &PlotArgs) -> Result<()> {
     for (place, (what, title)) in PANELS.into_iter().enumerate() {
         let prefix = format!("grow_{what}_at_");
         let mut points: Vec<(f64, f64)> =
-            rows.iter().filter_map(|row| Some((entries(row.name.strip_prefix(&prefix)?)?, row.value))).collect();
+            rows.iter().filter_map(|row| Some((entries(row.name.strip_prefix(&prefix)?)?, row.value()))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (column, line) = ((place % 2) as f64, (place / 2) as f64);
         panel(&mut svg, (column * WIDTH, line * HEIGHT), title, &points)?;

@@ -8,15 +8,12 @@ use std::path::{Path, PathBuf};
 /// One figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
-    /// What it is; the last one of a name counts.
+    /// What it is; rows of one name are windows of one figure.
     pub(super) name: String,
-    /// The median of the windows, where there are several.
-    pub(super) value: f64,
+    /// What each window gave, in the order they were measured.
+    windows: Vec<f64>,
     /// Its unit; empty for a ratio.
     pub(super) unit: String,
-    /// Lowest and highest window.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) spread: Option<(f64, f64)>,
     /// How it came about.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) note: String,
@@ -24,14 +21,11 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn one(name: impl Into<String>, value: f64, unit: &str) -> Self {
-        Self { name: name.into(), value, unit: unit.to_owned(), spread: None, note: String::new() }
+        Self::of(name, &[value], unit)
     }
 
-    /// Median and spread of the windows' values.
-    pub(super) fn of(name: impl Into<String>, values: &[f64], unit: &str) -> Self {
-        let spread = (quantile(values, 0.0), quantile(values, 1.0));
-        let row = Self::one(name, quantile(values, 0.5), unit);
-        Self { spread: (values.len() > 1).then_some(spread), ..row }
+    pub(super) fn of(name: impl Into<String>, windows: &[f64], unit: &str) -> Self {
+        Self { name: name.into(), windows: windows.to_vec(), unit: unit.to_owned(), note: String::new() }
     }
 
     pub(super) fn with_note(mut self, note: impl Into<String>) -> Self {
@@ -39,11 +33,32 @@ impl Row {
         self
     }
 
+    /// The median of the windows.
+    pub(super) fn value(&self) -> f64 {
+        quantile(&self.windows, 0.5)
+    }
+
+    /// Lowest and highest window, if there are several.
+    pub(super) fn spread(&self) -> Option<(f64, f64)> {
+        (self.windows.len() > 1).then(|| (quantile(&self.windows, 0.0), quantile(&self.windows, 1.0)))
+    }
+
+    /// This over the other. Windows that were measured in turn are set against each other, one by one, so that what the machine does
+    /// meanwhile is in both; otherwise median over median.
+    pub(super) fn over(&self, other: &Self) -> Self {
+        let pairs: Vec<f64> = self.windows.iter().zip(&other.windows).map(|(above, below)| above / below).collect();
+        if self.windows.len() == other.windows.len() {
+            Self::of(&self.name, &pairs, "")
+        } else {
+            Self::one(&self.name, self.value() / other.value(), "")
+        }
+    }
+
     fn shown(&self) -> String {
         let spread =
-            self.spread.map(|(low, high)| format!(" ({} to {})", figure(low), figure(high))).unwrap_or_default();
+            self.spread().map(|(low, high)| format!(" ({} to {})", figure(low), figure(high))).unwrap_or_default();
         let note = if self.note.is_empty() { String::new() } else { format!("; {}", self.note) };
-        format!("{:<44} {:>12} {}{spread}{note}", self.name, figure(self.value), self.unit)
+        format!("{:<44} {:>12} {}{spread}{note}", self.name, figure(self.value()), self.unit)
     }
 }
 
@@ -88,7 +103,7 @@ impl Rows {
     }
 }
 
-/// All rows of a file; of several of one name, the last.
+/// All rows of a file, those of one name put together: their windows one after the other, the note of the last.
 pub(super) fn read(file: &Path) -> Result<Vec<Row>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
     let mut rows: Vec<Row> = Vec::new();
@@ -96,7 +111,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<Row>> {
         let row: Row =
             serde_json::from_str(line).with_context(|| format!("{}: not understood: {line}", file.display()))?;
         match rows.iter_mut().find(|known| known.name == row.name) {
-            Some(known) => *known = row,
+            Some(known) => {
+                known.windows.extend(row.windows);
+                known.note = row.note;
+            }
             None => rows.push(row),
         }
     }
@@ -119,14 +137,22 @@ mod tests {
     }
 
     #[test]
-    fn the_last_row_of_a_name_counts() {
+    fn rows_of_a_name_are_windows_of_one_figure() {
         let dir = tempfile::tempdir().expect("temp");
         let rows = Rows(Some(dir.path().join("rows")));
         rows.add(&[Row::one("a", 1.0, "ms"), Row::of("b", &[1.0, 2.0, 9.0], "")]).expect("written");
         rows.add(&[Row::one("a", 3.0, "ms").with_note("again")]).expect("written");
         let read = read(&dir.path().join("rows")).expect("read");
         assert_eq!(read.len(), 2);
-        assert_eq!((read[0].value, read[0].note.as_str()), (3.0, "again"));
-        assert_eq!((read[1].value, read[1].spread), (2.0, Some((1.0, 9.0))));
+        assert_eq!((read[0].value(), read[0].spread(), read[0].note.as_str()), (2.0, Some((1.0, 3.0)), "again"));
+        assert_eq!((read[1].value(), read[1].spread()), (2.0, Some((1.0, 9.0))));
+    }
+
+    #[test]
+    fn windows_taken_in_turn_are_compared_in_turn() {
+        let (slow_then_fast, bare) = (Row::of("a", &[10.0, 20.0, 30.0], ""), Row::of("b", &[20.0, 40.0, 90.0], ""));
+        assert_eq!(slow_then_fast.over(&bare).value(), 0.5);
+        assert_eq!(slow_then_fast.over(&bare).spread(), Some((30.0 / 90.0, 0.5)));
+        assert_eq!(slow_then_fast.over(&Row::of("b", &[10.0, 40.0], "")).value(), 20.0 / 25.0);
     }
 }
