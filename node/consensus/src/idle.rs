@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// The first pause after a block that took nothing from a pool that has something, and the longest.
 const FRUITLESS_MIN: Duration = Duration::from_millis(20);
 const FRUITLESS_MAX: Duration = Duration::from_secs(1);
+/// Between blocks that have no batch and are there for execution to go on. Long beside a block, so that a payment rarely comes during one
+/// and waits for its end.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits until there is a reason for the height `next`: a batch, a header that still has to carry the roots of the last non-empty block,
 /// work that execution goes on with block by block, a peer that works on this height or has decided it, or the heartbeat.
@@ -26,7 +29,10 @@ pub(crate) async fn wait_for_work(shared: &Shared, next: u64) {
     while !has_work(shared, next) {
         // A higher tip is only a claim: it hurries, but it cannot make an idle chain run at full speed.
         let claimed = shared.peers.highest_tip() >= next;
-        let patience = if claimed { timing.sync_patience } else { timing.heartbeat };
+        let mut patience = if claimed { timing.sync_patience } else { timing.heartbeat };
+        if shared.execution.has_backlog() {
+            patience = patience.min(BACKLOG_PAUSE);
+        }
         tokio::select! {
             () = shared.pool.wait_nonempty() => return,
             _ = heard.wait_for(|heard| *heard >= next) => return,
@@ -41,9 +47,5 @@ fn has_work(shared: &Shared, next: u64) -> bool {
     let roots_due = last_nonempty > 0 && next <= last_nonempty + 2;
     // While catching up, the last block came from a peer and more are there.
     let catching_up = shared.last_synced() + 1 == next && shared.peers.highest_tip() >= next;
-    roots_due
-        || catching_up
-        || shared.execution.has_backlog()
-        || !shared.pool.is_empty()
-        || shared.heard_height() >= next
+    roots_due || catching_up || !shared.pool.is_empty() || shared.heard_height() >= next
 }

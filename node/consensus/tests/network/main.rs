@@ -288,12 +288,12 @@ async fn an_idle_chain_rests_and_wakes() {
     // What execution does block by block is gone on with, batch or no batch.
     let at_rest = net.nodes[0].height();
     for node in &net.nodes {
-        node.execution.backlog_until.store(at_rest + 20, std::sync::atomic::Ordering::Relaxed);
+        node.execution.backlog_until.store(at_rest + 10, std::sync::atomic::Ordering::Relaxed);
     }
     net.submit(&ALL);
-    net.wait_decided(&ALL, at_rest + 20, LONG).await;
+    net.wait_decided(&ALL, at_rest + 10, LONG).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(net.nodes[0].height() <= at_rest + 23, "and then it rests again");
+    assert!(net.nodes[0].height() <= at_rest + 12, "and then it rests again");
     net.check_chains();
     net.stop_all().await;
 }
