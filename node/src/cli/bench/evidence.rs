@@ -4,6 +4,7 @@ use super::Common;
 use super::client::{self, Bank};
 use super::load::latency_rows;
 use super::rows::{Row, quantile};
+use super::scrape;
 use super::setup::{Session, load_payments};
 use crate::{config, genesis};
 use anji_contracts::types::{OpId, ParticipantId, ScopedId};
@@ -42,6 +43,7 @@ pub(super) async fn run(args: &EvidenceArgs) -> Result<()> {
     let (mut made, mut verified, mut sizes, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let mut told = Instant::now();
     for number in 1..=args.windows {
+        scrape::quiet().await;
         let (mut making, mut verifying, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..args.count {
             // Anywhere in the ledger, so that what is read is rarely what was read before.

@@ -138,16 +138,17 @@ pub(super) fn load_note(windows: &[(Moment, Moment, u64)]) -> String {
     format!("others used {:.0} % of the CPU", quantile(&shares, 0.5) * 100.0)
 }
 
-/// Waits until the machine has nothing to do: what an earlier load left behind, compactions above all, is not the next window's.
+/// Waits until the machine has nothing to do, two minutes at most: what an earlier load left behind, compactions and trees of closed windows
+/// above all, is not the next window's.
 pub(super) async fn quiet() {
     const SAMPLE: Duration = Duration::from_millis(250);
     let (mut begun, mut in_a_row, mut before) = (Instant::now(), 0, machine_ticks());
-    let until = begun + Duration::from_secs(60);
+    let until = begun + Duration::from_secs(120);
     while in_a_row < 4 && Instant::now() < until {
         tokio::time::sleep(SAMPLE).await;
         let now = machine_ticks();
         let busy = (now.0 - before.0) / (now.1 - before.1).max(1.0);
-        in_a_row = if busy < 0.15 { in_a_row + 1 } else { 0 };
+        in_a_row = if busy < 0.06 { in_a_row + 1 } else { 0 };
         before = now;
         if begun.elapsed() > Duration::from_secs(3) {
             begun = Instant::now();
