@@ -55,6 +55,17 @@ need_build_tools() {
     || die "Rust $have is too old; $want or later is needed" "rustup update stable"
 }
 
+# The build folder is shared by all checkouts, and cargo judges by the times of files alone: what another checkout built would pass for
+# this one's if its sources are older. So the folder notes whose it is, and another one's sources become new.
+own_build_folder() {
+  local note="$CARGO_TARGET_DIR/checkout"
+  mkdir -p "$CARGO_TARGET_DIR"
+  if [[ ! -f "$note" || "$(<"$note")" != "$1" ]]; then
+    find "$1" -name .run -prune -o -type f \( -name '*.rs' -o -name '*.proto' \) -exec touch {} +
+    printf '%s\n' "$1" >"$note"
+  fi
+}
+
 # RocksDB is compiled once per version, compiler and flags, and its archive kept. From then on every build, in whatever
 # folder, links the kept archive: the variables below are set in every build, so that no two builds disagree.
 anji_rocksdb() {
@@ -82,6 +93,7 @@ anji_rocksdb() {
     mv "$folder/librocksdb.a.$$" "$folder/librocksdb.a"
   fi
   export ROCKSDB_LIB_DIR="$folder" ROCKSDB_STATIC=1
+  own_build_folder "$ROOT"
 }
 
 # Builds what runs. Arguments go to cargo.
