@@ -1,24 +1,26 @@
 //! Proofs out of what is stored: tiles for the log, the bitmap's tree for what is current. Checked by `anji-verify`.
 
 use crate::active::ActiveAt;
+use crate::columns::{TILES, tile_key};
 use crate::error::ReadError;
 use crate::reader::Reader;
-use crate::state::{State, place};
+use crate::state::{State, damaged};
 use crate::tiles::load_tile;
 use anji_contracts::types::Hash32;
 use anji_verify::LogTree;
 use anji_verify::log_proof::{consistency_path, inclusion_path};
 use anji_verify::log_tree::{TILE_WIDTH, subtree_root};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Full tiles above the lowest level that are kept with all their inner nodes: 16 KiB each, and each is over 65,536 entries or more.
 const KEPT_TILES: usize = 256;
 
-/// A full tile and the hashes above it, level by level: 256, 128, … 1. What it holds never changes.
+/// A tile and the hashes of the whole subtrees above it, level by level: 256, 128, … 1 for a full one.
 type TileNodes = Arc<Vec<Vec<Hash32>>>;
 
-/// Tiles that proofs needed lately, newest last.
+/// Full tiles that proofs needed lately, newest last. What they hold never changes.
 #[derive(Debug, Default)]
 pub(crate) struct KeptTiles(Mutex<Vec<((u8, u64), TileNodes)>>);
 
@@ -48,55 +50,47 @@ struct Tiles<'a> {
     state: &'a State,
     edge: Arc<LogTree>,
     read: HashMap<(u8, u64), TileNodes>,
-    /// Subtrees in the tiles at the right edge, by level and index: nearly every path ends with the same ones.
-    at_edge: HashMap<(u32, u64), Hash32>,
 }
 
 impl<'a> Tiles<'a> {
     fn new(state: &'a State) -> Self {
-        Self { state, edge: state.log_tree(), read: HashMap::new(), at_edge: HashMap::new() }
+        Self { state, edge: state.log_tree(), read: HashMap::new() }
     }
 
-    /// A full tile with its inner nodes; `None` for the one at the right edge and past it.
-    fn full(&mut self, level: u8, index: u64) -> Result<Option<&TileNodes>, ReadError> {
-        let n_full = self.edge.size().checked_shr((u32::from(level) + 1) * 8).unwrap_or(0);
+    /// Hashes of a tile, full or not; none past the right edge.
+    fn tile(&self, level: u8, index: u64) -> Result<Cow<'_, [Hash32]>, ReadError> {
+        let n_full = self.n_full(level);
         if index >= n_full {
-            return Ok(None);
+            return Ok(Cow::Borrowed(if index == n_full { self.edge.partial_tile(level) } else { &[] }));
         }
-        if !self.read.contains_key(&(level, index)) {
-            let nodes = match self.state.tiles.get((level, index)) {
-                Some(kept) => kept,
-                None => self.load(level, index)?,
-            };
-            self.read.insert((level, index), nodes);
-        }
-        Ok(self.read.get(&(level, index)))
+        let missing = || damaged(TILES, &tile_key(level, index), "it is missing");
+        load_tile(self.state, level, index)?.map(Cow::Owned).ok_or_else(missing)
     }
 
-    fn load(&self, level: u8, index: u64) -> Result<TileNodes, ReadError> {
-        let missing = || ReadError::Corrupted {
-            place: place(crate::columns::TILES, &crate::columns::tile_key(level, index)),
-            what: "it is missing".into(),
+    fn n_full(&self, level: u8) -> u64 {
+        self.edge.size().checked_shr((u32::from(level) + 1) * 8).unwrap_or(0)
+    }
+
+    /// A tile with its inner nodes, hashed once.
+    fn nodes(&mut self, level: u8, index: u64) -> Result<TileNodes, ReadError> {
+        if let Some(known) = self.read.get(&(level, index)) {
+            return Ok(Arc::clone(known));
+        }
+        // Those of the lowest level are too many to be asked for again, and the one at the edge grows.
+        let is_kept = level > 0 && index < self.n_full(level);
+        let kept = if is_kept { self.state.tiles.get((level, index)) } else { None };
+        let nodes = match kept {
+            Some(kept) => kept,
+            None => {
+                let nodes = Arc::new(inner_nodes(self.tile(level, index)?.into_owned()));
+                if is_kept {
+                    self.state.tiles.keep((level, index), &nodes);
+                }
+                nodes
+            }
         };
-        let mut nodes = vec![load_tile(self.state, level, index)?.ok_or_else(missing)?];
-        while let Some(below) = nodes.last().filter(|it| it.len() > 1) {
-            nodes.push(below.chunks(2).filter_map(subtree_root).collect());
-        }
-        let nodes = Arc::new(nodes);
-        // Those of the lowest level are too many to be asked for again.
-        if level > 0 {
-            self.state.tiles.keep((level, index), &nodes);
-        }
+        self.read.insert((level, index), Arc::clone(&nodes));
         Ok(nodes)
-    }
-
-    /// Hashes of a tile, full or not.
-    fn tile(&mut self, level: u8, index: u64) -> Result<&[Hash32], ReadError> {
-        let n_hashes = self.edge.size().checked_shr(u32::from(level) * 8).unwrap_or(0);
-        if index == n_hashes / TILE_WIDTH as u64 {
-            return Ok(self.edge.partial_tile(level));
-        }
-        Ok(self.full(level, index)?.and_then(|nodes| nodes.first()).map_or(&[], Vec::as_slice))
     }
 
     /// Root of the whole subtree of 2^level entries at `index`.
@@ -105,22 +99,19 @@ impl<'a> Tiles<'a> {
         let tile_level = u8::try_from(level / 8).unwrap_or(u8::MAX);
         let first = index << within;
         let (tile, offset) = (first / TILE_WIDTH as u64, usize::try_from(first % TILE_WIDTH as u64).unwrap_or(0));
-        let root = match self.full(tile_level, tile)? {
-            Some(nodes) => nodes.get(within as usize).and_then(|level| level.get(offset >> within)).copied(),
-            None => match self.at_edge.get(&(level, index)) {
-                Some(known) => Some(*known),
-                None => {
-                    let root = self.tile(tile_level, tile)?.get(offset..offset + (1 << within)).and_then(subtree_root);
-                    self.at_edge.extend(root.map(|root| ((level, index), root)));
-                    root
-                }
-            },
-        };
-        root.ok_or_else(|| ReadError::Corrupted {
-            place: "state, column family tiles".into(),
-            what: format!("there is no subtree {index} of level {level}"),
-        })
+        let nodes = self.nodes(tile_level, tile)?;
+        let root = nodes.get(within as usize).and_then(|level| level.get(offset >> within)).copied();
+        root.ok_or_else(|| damaged(TILES, &[], &format!("there is no subtree {index} of level {level}")))
     }
+}
+
+/// The hashes of a tile and of the whole subtrees above them.
+fn inner_nodes(hashes: Vec<Hash32>) -> Vec<Vec<Hash32>> {
+    let mut nodes = vec![hashes];
+    while let Some(below) = nodes.last().filter(|it| it.len() > 1) {
+        nodes.push(below.chunks_exact(2).filter_map(subtree_root).collect());
+    }
+    nodes
 }
 
 /// Makes audit paths in the log of its first so many entries; tiles are read once for all of them.

@@ -4,7 +4,7 @@
 use crate::columns::{ENTRIES, TILES, tile_key};
 use crate::entries::row_key;
 use crate::error::ReadError;
-use crate::state::{State, place};
+use crate::state::{State, damaged};
 use anji_contracts::types::Hash32;
 use anji_verify::log_tree::{TILE_WIDTH, leaf_hash, subtree_root};
 use anji_verify::{LogRoot, LogTree};
@@ -17,14 +17,12 @@ pub(crate) fn decode_tile(bytes: &[u8]) -> Option<Vec<Hash32>> {
 pub(crate) fn load_tile(state: &State, level: u8, index: u64) -> Result<Option<Vec<Hash32>>, ReadError> {
     let key = tile_key(level, index);
     let Some(bytes) = state.get(TILES, &key)? else { return Ok(None) };
-    let damaged = || ReadError::Corrupted { place: place(TILES, &key), what: "it is not 256 hashes".into() };
-    decode_tile(&bytes).map(Some).ok_or_else(damaged)
+    decode_tile(&bytes).map(Some).ok_or_else(|| damaged(TILES, &key, "it is not 256 hashes"))
 }
 
 /// Rebuilds the right edge of a log of `expected.size` entries and compares its root.
 pub(crate) fn load_tree(state: &State, expected: &LogRoot) -> Result<LogTree, ReadError> {
-    let missing =
-        |family: &str, key: &[u8]| ReadError::Corrupted { place: place(family, key), what: "it is missing".into() };
+    let missing = |family: &str, key: &[u8]| damaged(family, key, "it is missing");
     let mut edge = Vec::new();
     for (level, (n_full, n_partial)) in LogTree::edge_shape(expected.size).into_iter().enumerate() {
         let first = n_full * TILE_WIDTH as u64;
@@ -72,10 +70,8 @@ pub(crate) fn check_entries(
             Ok(())
         })?;
         if tile.as_ref() != Some(&hashes) {
-            return Err(ReadError::Corrupted {
-                place: place(TILES, &tile_key(0, index)),
-                what: format!("entries {start} and the 255 after it do not hash to their tile"),
-            });
+            let what = format!("entries {start} and the 255 after it do not hash to their tile");
+            return Err(damaged(TILES, &tile_key(0, index), &what));
         }
         progress(start);
     }
@@ -93,10 +89,7 @@ pub(crate) fn check_entries(
                 hashes.extend(load_tile(state, level, below)?.and_then(|tile| subtree_root(&tile)));
             }
             if above.as_ref() != Some(&hashes) {
-                return Err(ReadError::Corrupted {
-                    place: place(TILES, &tile_key(level + 1, index)),
-                    what: "the tiles below do not hash to it".into(),
-                });
+                return Err(damaged(TILES, &tile_key(level + 1, index), "the tiles below do not hash to it"));
             }
         }
         level += 1;

@@ -3,7 +3,7 @@
 use crate::columns::{CAPTURED, META, META_WINDOWS, captured_key, decode_captured_key};
 use crate::error::ReadError;
 use crate::reader::Reader;
-use crate::state::place;
+use crate::state::damaged;
 use anji_contracts::codec;
 use anji_contracts::entity::{Entity, EntityKey, WindowPayments};
 use anji_contracts::types::{Hash32, OpId, ParticipantId, PaymentId, ScopedId, WindowId};
@@ -33,7 +33,7 @@ struct Pieces {
 pub(crate) struct WindowTrees(Mutex<Vec<Arc<Pieces>>>);
 
 fn corrupted(what: String) -> ReadError {
-    ReadError::Corrupted { place: format!("state, column family {CAPTURED}"), what }
+    damaged(CAPTURED, &[], &what)
 }
 
 #[expect(clippy::missing_errors_doc, reason = "said once, on the type")]
@@ -41,8 +41,7 @@ impl Reader {
     /// How far the trees of closed windows have been built.
     pub fn window_tree(&self) -> Result<WindowTree, ReadError> {
         let Some(value) = self.state.get(META, META_WINDOWS)? else { return Ok(WindowTree::default()) };
-        codec::decode(&value)
-            .map_err(|_| ReadError::Corrupted { place: place(META, META_WINDOWS), what: "it cannot be decoded".into() })
+        codec::decode(&value).map_err(|_| damaged(META, META_WINDOWS, "it cannot be decoded"))
     }
 
     /// At most `limit` payments with a capture in the window, in ascending order, past `after` if there is one.
@@ -73,10 +72,8 @@ impl Reader {
     ) -> Result<(), ReadError> {
         let start = captured_key(window, from);
         self.state.walk(CAPTURED, IteratorMode::From(&start, Direction::Forward), true, |key, _| {
-            let (found, payment) = decode_captured_key(key).ok_or_else(|| ReadError::Corrupted {
-                place: place(CAPTURED, key),
-                what: "the key cannot be decoded".into(),
-            })?;
+            let (found, payment) =
+                decode_captured_key(key).ok_or_else(|| damaged(CAPTURED, key, "the key cannot be decoded"))?;
             Ok(found == window && visit(payment))
         })
     }
