@@ -42,7 +42,7 @@ mod ledger;
 pub mod ops;
 mod postings;
 pub mod reject;
-mod rules;
+pub mod rules;
 pub mod types;
 pub mod window_tree;
 

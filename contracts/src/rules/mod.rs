@@ -2,6 +2,7 @@
 
 pub(crate) mod disclosure;
 pub(crate) mod exposure;
+pub mod joint_risk;
 pub(crate) mod licence;
 pub(crate) mod risk;
 pub(crate) mod scenes;
