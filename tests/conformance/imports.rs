@@ -57,7 +57,7 @@ fn the_import_table_is_what_cargo_sees() {
 #[test]
 fn nobody_imports_the_tests_the_devnet_or_the_program() {
     for (name, imports) in real() {
-        for outer in ["anji-tests", "anji-devnet", "anji"] {
+        for outer in ["anji-tests", "anji-experiments", "anji-devnet", "anji"] {
             assert!(!imports.contains(outer), "{name} imports {outer}");
         }
     }
