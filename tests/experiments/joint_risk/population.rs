@@ -118,8 +118,9 @@ impl Population {
         scaled(cumulative((seen - 1.0) / 1.5))
     }
 
-    /// The lowest share of honest payments that a rule can decline which stops this share of frauds and weighs both scores; none
-    /// is known where the scores are not jointly normal with one correlation. If the better score alone is best, that is it.
+    /// The lowest share of honest payments that a weighted sum of both sides' evidence can decline which stops this share of frauds,
+    /// without negative shares: where the weaker side's best share would be, the better side alone. `None` where the scores
+    /// are not jointly normal with one correlation.
     #[must_use]
     pub fn possible(&self, recall: f64) -> Option<f64> {
         let (d, e) = (separation(self.front_auc), separation(self.issuer_auc));

@@ -100,7 +100,7 @@ pub struct Case {
     pub joint: [Calibrated; 2],
     /// What they and the ways of today do to held-out payments.
     pub measured: Measured,
-    /// The lowest multiple of the front's false positives at the naive OR's recall that weighing both scores can reach, where known.
+    /// The lowest multiple of the front's false positives at the naive OR's recall that a sum without negative shares can reach, where known.
     pub possible: Option<f64>,
 }
 
@@ -345,7 +345,7 @@ const HEAD: &str = "| case | front's recall | recall of the OR | joint at the fr
 
 const NOTES: &str = "\nFalse positives are multiples of the front's own. Recall is in percentage points more than the front's; in the last recall column more\n\
                      than the OR's. \"limits\": both scores together were not clearly better in calibration, and the policy keeps the limits of today.\n\
-                     \"possible\": the lowest false positives at the OR's recall, without a margin, of any rule that weighs both scores.\n\
+                     \"possible\": the lowest false positives at the OR's recall, without a margin, of any weighted sum without negative shares.\n\
                      \"≤ 1.00\": no more false positives than the front alone at no less recall than the front / than the OR, with 95 % confidence each;\n\
                      \"same\" where the policy is the front's own limit.\n";
 
