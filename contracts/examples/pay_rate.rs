@@ -6,7 +6,7 @@
 mod common;
 
 use anji_contracts::block::BlockExecutor;
-use anji_contracts::entity::EntityKey;
+use anji_contracts::entity::{EntityKey, Suite};
 use anji_contracts::ops::{Op, OpBody};
 use anji_contracts::types::{Amount, MandateId};
 use anji_contracts::{codec, decode_batch};
@@ -48,7 +48,7 @@ fn main() {
             let decoded = decode_batch(&bytes, &world.chain).unwrap();
             decoding += start.elapsed();
             let start = Instant::now();
-            batches.push(decoded.verify(&key).unwrap());
+            batches.push(decoded.verify(Suite::Ed25519, &key).unwrap());
             verifying += start.elapsed();
         }
         let start = Instant::now();

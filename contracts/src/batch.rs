@@ -2,7 +2,8 @@
 //! received and never re-serialised; whatever is hashed or verified here is a slice of what arrived.
 
 use crate::codec::{self, Domain};
-use crate::entity::{Key, Participant};
+use crate::entity::{Key, Participant, Suite};
+use crate::keys;
 use crate::ops::Op;
 use crate::reject::Reject;
 use crate::types::{ChainId, Hash32, KeyId, ParticipantId};
@@ -69,12 +70,12 @@ impl core::ops::Deref for CheckedBatch {
 }
 
 impl DecodedBatch {
-    /// Verifies the signature with `public_key` (Ed25519, strict).
+    /// Verifies the signature with `public_key` of this suite, see [`keys::verify`].
     ///
     /// # Errors
-    /// [`Reject::BadSignature`] if it does not verify or the key is no point.
-    pub fn verify(self, public_key: &[u8]) -> Result<CheckedBatch, Reject> {
-        codec::verify_ed25519(public_key, &self.signing_digest, &self.signature)?;
+    /// [`Reject::BadSignature`] if it does not verify or the key is none.
+    pub fn verify(self, suite: Suite, public_key: &[u8]) -> Result<CheckedBatch, Reject> {
+        keys::verify(suite, public_key, &self.signing_digest, &self.signature)?;
         Ok(CheckedBatch(self))
     }
 
@@ -201,7 +202,7 @@ pub struct SplitBatch<'a> {
     pub header: BatchHeader,
     /// The exact bytes of each operation, in order.
     pub ops: Vec<&'a [u8]>,
-    /// Ed25519 over the hash of the header.
+    /// Over the hash of the header, by the suite of the key that the header names.
     pub signature: [u8; 64],
 }
 

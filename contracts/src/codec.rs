@@ -1,6 +1,7 @@
 //! Canonical bytes (borsh) and hashes: whatever is hashed, signed or stored. BLAKE3 with a context string per purpose, so that
 //! a hash of one thing can never be taken for a hash of another.
 
+pub use crate::keys::verify_ed25519;
 use crate::reject::Reject;
 use crate::types::Hash32;
 use alloc::vec::Vec;
@@ -141,14 +142,4 @@ pub fn merkle_root(leaves: &[Hash32]) -> Hash32 {
             .collect();
     }
     level.first().copied().unwrap_or(Hash32::ZERO)
-}
-
-/// Ed25519 by the strict rule (RFC 8032 without cofactor, small-order keys refused): the one rule everywhere.
-///
-/// # Errors
-/// [`Reject::BadSignature`].
-pub fn verify_ed25519(public_key: &[u8], message: &[u8], signature: &[u8; 64]) -> Result<(), Reject> {
-    let key: &[u8; 32] = public_key.try_into().map_err(|_| Reject::BadSignature)?;
-    let key = ed25519_dalek::VerifyingKey::from_bytes(key).map_err(|_| Reject::BadSignature)?;
-    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).map_err(|_| Reject::BadSignature)
 }

@@ -78,7 +78,7 @@ pub struct Licence {
 pub enum Suite {
     /// Ed25519, strict verification (RFC 8032, no small-order points).
     Ed25519 = 1,
-    /// SM2 with SM3 (rule book).
+    /// SM2 with SM3 (GB/T 32918.2) under the default identifier.
     Sm2Sm3 = 2,
 }
 
@@ -99,6 +99,26 @@ pub struct Key {
     pub revoked_at_ms: Option<u64>,
 }
 
+/// To what envelopes are sealed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum SealSuite {
+    /// HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
+    X25519 = 1,
+    /// SM2 public-key encryption (GB/T 32918.4).
+    Sm2 = 2,
+}
+
+/// A participant's key for envelopes.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct EncryptionKey {
+    /// How one seals to it.
+    pub suite: SealSuite,
+    /// Public key: 32 bytes for X25519, 33 (compressed) for SM2.
+    pub public_key: Vec<u8>,
+}
+
 /// An institution.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct Participant {
@@ -116,8 +136,8 @@ pub struct Participant {
     pub licence: Licence,
     /// All its keys, past ones included.
     pub keys: Vec<Key>,
-    /// X25519 public key for envelopes.
-    pub encryption_key: [u8; 32],
+    /// Its key for envelopes; none for one that gets no envelope (a payee of fees without a node).
+    pub encryption: Option<EncryptionKey>,
 }
 
 /// Where a mandate stands.

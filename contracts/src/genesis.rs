@@ -6,6 +6,7 @@ use crate::codec::{self, Domain};
 use crate::entity::{Balance, Control, Entity, FeeSchedule, Participant, Position, ScheduleLeg, Suite};
 use crate::entry::Cause;
 use crate::fees::check_schedule;
+use crate::keys::{check_encryption_key, check_signing_key};
 use crate::ops::window::opened;
 use crate::ops::{MAX_KEYS, MAX_LEGAL_NAME_BYTES, MAX_REFERENCE_BYTES};
 use crate::types::{Amount, ChainId, Currency, ParticipantId, Role, Scene, SceneSet, ScheduleVersion, WindowId};
@@ -207,14 +208,18 @@ fn check_participants(genesis: &Genesis) -> Result<(), String> {
         let known = it.licence.scenes.is_subset_of(SceneSet::ALL);
         let social = it.licence.scenes.contains(Scene::SocialTransfer);
         ensure(known && !social, || format!("{}: names a scene that is never served", field("licence.scenes")))?;
+        if let Some(key) = &it.encryption {
+            let good = check_encryption_key(key).is_ok();
+            ensure(good, || format!("{}: no {:?} key", field("encryption"), key.suite))?;
+        }
         ensure(it.keys.len() <= MAX_KEYS, || format!("{}: more than {MAX_KEYS}", field("keys")))?;
         let signs = !matches!(it.role, Role::Regulator | Role::FeePayee);
         ensure(!signs || !it.keys.is_empty(), || format!("{}: this role needs one", field("keys")))?;
         for (key_id, key) in (1_u32..).zip(&it.keys) {
             let field = |name: &str| field(&format!("keys[{key_id}].{name}"));
             ensure(key.key_id.0 == key_id, || format!("{}: not its place in the list", field("key_id")))?;
-            ensure(key.suite == Suite::Ed25519, || format!("{}: only Ed25519 is in force", field("suite")))?;
-            ensure(is_ed25519_key(&key.public_key), || format!("{}: no Ed25519 key", field("public_key")))?;
+            let good = check_signing_key(key.suite, &key.public_key).is_ok();
+            ensure(good, || format!("{}: no {:?} key", field("public_key"), key.suite))?;
             ensure(public_keys.insert(&key.public_key), || format!("{}: used twice", field("public_key")))?;
             let term = key.valid_from_ms < key.valid_until_ms;
             ensure(term, || format!("{}: not after valid_from_ms", field("valid_until_ms")))?;
@@ -224,11 +229,6 @@ fn check_participants(genesis: &Genesis) -> Result<(), String> {
         ensure(all.iter().any(|it| it.role == role), || format!("participants: none is {role:?}"))?;
     }
     Ok(())
-}
-
-fn is_ed25519_key(bytes: &[u8]) -> bool {
-    let Ok(bytes) = <&[u8; 32]>::try_from(bytes) else { return false };
-    ed25519_dalek::VerifyingKey::from_bytes(bytes).is_ok_and(|key| !key.is_weak())
 }
 
 /// The number of a participant of the document.
@@ -245,7 +245,8 @@ fn check_validators(genesis: &Genesis) -> Result<(), String> {
         let field = |name: &str| format!("validators[{number}].{name}");
         let known = is_participant(genesis, it.participant);
         ensure(known, || format!("{}: {} is not in the list", field("participant"), it.participant))?;
-        ensure(is_ed25519_key(&it.public_key), || format!("{}: no Ed25519 key", field("public_key")))?;
+        let good = check_signing_key(Suite::Ed25519, &it.public_key).is_ok();
+        ensure(good, || format!("{}: no Ed25519 key", field("public_key")))?;
         ensure(public_keys.insert(it.public_key), || format!("{}: used twice", field("public_key")))?;
         ensure(it.power >= 1, || format!("{}: zero", field("power")))?;
         // A quarter of the range leaves room for "three times the power" in 64 bits.

@@ -38,6 +38,7 @@ pub mod entry;
 pub mod fees;
 pub mod genesis;
 pub mod invariants;
+pub mod keys;
 mod ledger;
 pub mod ops;
 mod postings;

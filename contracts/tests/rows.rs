@@ -3,7 +3,7 @@
 
 mod common;
 
-use anji_contracts::entity::{Bearer, CaptureLeg, Entity, EntityKey, Participant, WindowStatus};
+use anji_contracts::entity::{Bearer, CaptureLeg, Entity, EntityKey, Participant, Suite, WindowStatus};
 use anji_contracts::fees::{Bearing, founding_schedule};
 use anji_contracts::ops::*;
 use anji_contracts::types::*;
@@ -548,14 +548,14 @@ fn a_signature_over_other_bytes_or_by_another_key_is_refused() {
     let bytes = world.batch_bytes(ACQUIRER, &[op]);
     let key = signing_key(ACQUIRER, 1).verifying_key().to_bytes();
     let decode = |bytes: &[u8]| decode_batch(bytes, &world.chain);
-    assert!(decode(&bytes).unwrap().verify(&key).is_ok());
+    assert!(decode(&bytes).unwrap().verify(Suite::Ed25519, &key).is_ok());
     let other = signing_key(ISSUER, 1).verifying_key().to_bytes();
-    assert_eq!(decode(&bytes).unwrap().verify(&other).unwrap_err(), Reject::BadSignature);
-    assert_eq!(decode(&bytes).unwrap().verify(&key[..31]).unwrap_err(), Reject::BadSignature);
+    assert_eq!(decode(&bytes).unwrap().verify(Suite::Ed25519, &other).unwrap_err(), Reject::BadSignature);
+    assert_eq!(decode(&bytes).unwrap().verify(Suite::Ed25519, &key[..31]).unwrap_err(), Reject::BadSignature);
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
-        let refused = decode(&flipped).and_then(|batch| batch.verify(&key)).is_err();
+        let refused = decode(&flipped).and_then(|batch| batch.verify(Suite::Ed25519, &key)).is_err();
         assert!(refused, "the flipped byte {at} was not noticed");
     }
 }

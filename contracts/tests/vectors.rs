@@ -8,7 +8,7 @@ mod common;
 mod samples;
 
 use anji_contracts::codec::{self, Domain};
-use anji_contracts::entity::{Entity, EntityKey, key_from_sort_bytes};
+use anji_contracts::entity::{Entity, EntityKey, Suite, key_from_sort_bytes};
 use anji_contracts::entry::{Entry, Receipt};
 use anji_contracts::genesis::Genesis;
 use anji_contracts::ops::{Op, OpBody};
@@ -124,7 +124,7 @@ fn batch_genesis_and_hashes() {
     }
     let key = signing_key(ACQUIRER, 1).verifying_key().to_bytes();
     add(&mut text, "Batch.public_key", &key);
-    batch.verify(&key).unwrap();
+    batch.verify(Suite::Ed25519, &key).unwrap();
 
     let domains = [
         Domain::Genesis,

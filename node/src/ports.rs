@@ -1,8 +1,8 @@
 //! What the mempool needs of execution: the keys of now.
 
-use anji_contracts::entity::Suite;
-use anji_contracts::{DecodedBatch, Reject, codec};
-use anji_execution::{ExecutionHandle, RegistrySnapshot};
+use anji_contracts::entity::{Key, Suite};
+use anji_contracts::{DecodedBatch, Reject, keys};
+use anji_execution::ExecutionHandle;
 use anji_mempool::Registry;
 use anji_verify::{BaseTable, PreparedKey, Signed, verify_each};
 use std::collections::HashMap;
@@ -26,21 +26,15 @@ impl LatestKeys {
 impl Registry for LatestKeys {
     fn check_signatures(&self, batches: &[&DecodedBatch], time_ms: u64) -> Vec<Result<(), Reject>> {
         let registry = self.execution.registry();
-        self.prepared.check(batches, |batch| public_key(&registry, batch, time_ms))
+        self.prepared.check(batches, |batch| {
+            let Key { suite, public_key, .. } = registry.key(batch.header.participant, batch.header.key_id, time_ms)?;
+            Ok((*suite, public_key.as_slice()))
+        })
     }
 }
 
-/// The key that a batch names, if it may sign now.
-fn public_key<'a>(registry: &'a RegistrySnapshot, batch: &DecodedBatch, time_ms: u64) -> Result<&'a [u8], Reject> {
-    let key = registry.key(batch.header.participant, batch.header.key_id, time_ms)?;
-    match key.suite {
-        Suite::Ed25519 => Ok(&key.public_key),
-        // Not in force in rules 1; genesis has no such key.
-        Suite::Sm2Sm3 => Err(Reject::KeyNotValid),
-    }
-}
-
-/// Keys of participants, prepared when they are first seen. A key never changes, so neither does what is kept of it.
+/// Ed25519 keys of participants, prepared when they are first seen. A key never changes, so neither does what is kept of it. SM2
+/// signatures are verified the ordinary way.
 #[derive(Default)]
 struct PreparedKeys {
     base: BaseTable,
@@ -52,19 +46,19 @@ impl PreparedKeys {
     fn check<'a>(
         &self,
         batches: &[&DecodedBatch],
-        key_of: impl Fn(&DecodedBatch) -> Result<&'a [u8], Reject>,
+        key_of: impl Fn(&DecodedBatch) -> Result<(Suite, &'a [u8]), Reject>,
     ) -> Vec<Result<(), Reject>> {
         let mut verdicts = Vec::with_capacity(batches.len());
         let mut prepared = Vec::with_capacity(batches.len());
         for (place, batch) in batches.iter().enumerate() {
             verdicts.push(match key_of(batch) {
-                Ok(public_key) => match self.get(public_key) {
+                Ok((suite, public_key)) => match self.get(suite, public_key) {
                     // Judged below, with the others.
                     Some(key) => {
                         prepared.push((place, key));
                         Err(Reject::BadSignature)
                     }
-                    None => codec::verify_ed25519(public_key, &batch.signing_digest, &batch.signature),
+                    None => keys::verify(suite, public_key, &batch.signing_digest, &batch.signature),
                 },
                 Err(reject) => Err(reject),
             });
@@ -84,8 +78,11 @@ impl PreparedKeys {
         verdicts
     }
 
-    /// `None` for what is no good key, and for keys beyond the bound.
-    fn get(&self, public_key: &[u8]) -> Option<Arc<PreparedKey>> {
+    /// `None` for another suite, for what is no good key, and for keys beyond the bound.
+    fn get(&self, suite: Suite, public_key: &[u8]) -> Option<Arc<PreparedKey>> {
+        if suite != Suite::Ed25519 {
+            return None;
+        }
         // A map of finished keys: whole whatever happened to the last holder.
         let known = {
             let keys = self.by_public_key.read().unwrap_or_else(PoisonError::into_inner);
@@ -137,9 +134,9 @@ mod tests {
         let key_of = |batch: &DecodedBatch| match batch.header.participant.0 as usize {
             1 => Err(Reject::KeyNotValid),
             // No point, and a point of small order.
-            2 => Ok(&[2; 32][..]),
-            3 => Ok(&[0; 32][..]),
-            it => Ok(public[it].as_slice()),
+            2 => Ok((Suite::Ed25519, &[2; 32][..])),
+            3 => Ok((Suite::Ed25519, &[0; 32][..])),
+            it => Ok((Suite::Ed25519, public[it].as_slice())),
         };
         for _ in 0..2 {
             // Every fifth is signed by another.

@@ -2,7 +2,7 @@
 //! What an operation means is told in its machine's file; one that the rules in force do not know yet is decoded and
 //! refused with [`crate::Reject::OpNotInForce`]. Layout: `proto/FORMAT.md`.
 
-use crate::entity::{FeeSchedule, Key, Licence};
+use crate::entity::{EncryptionKey, FeeSchedule, Key, Licence};
 use crate::types::{
     Amount, Consent, Currency, Disclosure, DisputeId, Guarantee, Hash32, KeyId, MandateId, MerchantCategory, OpId,
     ParticipantId, PaymentId, ProposalId, Pseudonym, RefundId, RiskAssertion, Role, Scene, SceneSet, ScheduleVersion,
@@ -449,8 +449,8 @@ pub enum GovernanceChange {
         licence: Licence,
         /// Its signing keys.
         keys: Vec<Key>,
-        /// X25519 key for envelopes.
-        encryption_key: [u8; 32],
+        /// Its key for envelopes, if it gets any.
+        encryption: Option<EncryptionKey>,
     } = 1,
     /// Active or not.
     ParticipantStatus {

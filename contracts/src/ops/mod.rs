@@ -10,7 +10,7 @@ pub(crate) mod window;
 pub use body::*;
 
 use crate::block::StateView;
-use crate::entity::{EntityKey, Key, Licence, Mandate, Participant, Payment};
+use crate::entity::{EncryptionKey, EntityKey, Key, Licence, Mandate, Participant, Payment};
 use crate::ledger::{Answer, Ledger};
 use crate::reject::Reject;
 use crate::types::{MandateId, ParticipantId, PaymentId, RiskAssertion, ScopedId, WindowId};
@@ -58,12 +58,13 @@ fn check_licence(licence: &Licence) -> Result<(), Reject> {
     check_length(licence.number.len(), MAX_REFERENCE_BYTES)
 }
 
+/// Its length only: whether it is a point costs too much to ask before the batch's signature is verified.
 fn check_key(key: &Key) -> Result<(), Reject> {
-    let exact = match key.suite {
-        crate::entity::Suite::Ed25519 => 32,
-        crate::entity::Suite::Sm2Sm3 => 33,
-    };
-    if key.public_key.len() == exact { Ok(()) } else { Err(Reject::Malformed) }
+    if key.public_key.len() == key.suite.public_key_bytes() { Ok(()) } else { Err(Reject::Malformed) }
+}
+
+fn check_encryption(key: &EncryptionKey) -> Result<(), Reject> {
+    if key.public_key.len() == key.suite.public_key_bytes() { Ok(()) } else { Err(Reject::Malformed) }
 }
 
 macro_rules! numbers {
@@ -195,11 +196,12 @@ impl OpBody {
 
 fn check_change(change: &GovernanceChange) -> Result<(), Reject> {
     match change {
-        GovernanceChange::ParticipantAdd { legal_name, licence, keys, .. } => {
+        GovernanceChange::ParticipantAdd { legal_name, licence, keys, encryption, .. } => {
             check_length(legal_name.len(), MAX_LEGAL_NAME_BYTES)?;
             check_licence(licence)?;
             check_length(keys.len(), MAX_KEYS)?;
-            keys.iter().try_for_each(check_key)
+            keys.iter().try_for_each(check_key)?;
+            encryption.iter().try_for_each(check_encryption)
         }
         GovernanceChange::LicenceSet { licence, .. } => check_licence(licence),
         GovernanceChange::KeyAdd { key, .. } => check_key(key),

@@ -10,7 +10,8 @@
 use anji_contracts::batch::MAX_BATCH_LIFE_MS;
 use anji_contracts::block::{BlockContext, BlockEffects, BlockExecutor, StateView, Write};
 use anji_contracts::entity::{
-    Entity, EntityKey, Key, Licence, Line, Obligation, OpRecord, Participant, Payment, Position, Suite,
+    EncryptionKey, Entity, EntityKey, Key, Licence, Line, Obligation, OpRecord, Participant, Payment, Position,
+    SealSuite, Suite,
 };
 use anji_contracts::entry::{OpResult, Receipt};
 use anji_contracts::fees::{Bearing, founding_schedule};
@@ -67,7 +68,7 @@ pub fn genesis() -> Genesis {
             valid_until_ms: u64::MAX,
             revoked_at_ms: None,
         }],
-        encryption_key: [id.0 as u8; 32],
+        encryption: Some(EncryptionKey { suite: SealSuite::X25519, public_key: vec![id.0 as u8; 32] }),
     };
     let position =
         |participant| GenesisPosition { participant, cap: Amount(1_000_000_000), liquidity: Amount(1_000_000_000) };

@@ -95,7 +95,7 @@ pub fn governance_changes() -> Vec<(&'static str, GovernanceChange)> {
                 legal_name: issuer.legal_name.clone(),
                 licence: issuer.licence.clone(),
                 keys: issuer.keys.clone(),
-                encryption_key: [26; 32],
+                encryption: Some(EncryptionKey { suite: SealSuite::Sm2, public_key: vec![26; 33] }),
             },
         ),
         ("ParticipantStatus", GovernanceChange::ParticipantStatus { participant: ISSUER, active: false }),

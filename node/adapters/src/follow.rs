@@ -39,7 +39,7 @@ impl Patience {
 pub(crate) struct Identity {
     pub(crate) chain_id: [u8; 32],
     pub(crate) key_id: u32,
-    pub(crate) public_key: [u8; 32],
+    pub(crate) public_key: Vec<u8>,
 }
 
 impl Identity {

@@ -1,9 +1,9 @@
 //! Who may sign what: participants, keys and rules as of one height, for admission and for block validity.
 
 use anji_contracts::batch::find_key;
-use anji_contracts::codec;
-use anji_contracts::entity::{Entity, EntityKey, Key, Participant, Suite};
+use anji_contracts::entity::{Entity, EntityKey, Key, Participant};
 use anji_contracts::genesis::Params;
+use anji_contracts::keys;
 use anji_contracts::types::{ChainId, Currency, KeyId, ParticipantId};
 use anji_contracts::{DecodedBatch, Genesis, Reject};
 use anji_storage::{ReadError, Reader};
@@ -89,11 +89,7 @@ impl RegistrySnapshot {
     /// [`Reject::UnknownKey`], [`Reject::KeyNotValid`] or [`Reject::BadSignature`].
     pub fn check_signature(&self, batch: &DecodedBatch, time_ms: u64) -> Result<&Key, Reject> {
         let key = self.key(batch.header.participant, batch.header.key_id, time_ms)?;
-        match key.suite {
-            Suite::Ed25519 => codec::verify_ed25519(&key.public_key, &batch.signing_digest, &batch.signature)?,
-            // Not in force in rules 1; genesis has no such key.
-            Suite::Sm2Sm3 => return Err(Reject::KeyNotValid),
-        }
+        keys::verify(key.suite, &key.public_key, &batch.signing_digest, &batch.signature)?;
         Ok(key)
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::terms::{assertion, consent, disclosure, guarantee, order, scene, scenes, tier};
 use anji_contracts::entity::{
-    Bearer, FeeSchedule, Key, Line, Mandate, MandateStatus, Net, Obligation, Participant, Payment, PaymentStatus,
-    Position, Refund, RefundStatus, Suite, Window, WindowStatus,
+    Bearer, EncryptionKey, FeeSchedule, Key, Line, Mandate, MandateStatus, Net, Obligation, Participant, Payment,
+    PaymentStatus, Position, Refund, RefundStatus, SealSuite, Suite, Window, WindowStatus,
 };
 use anji_contracts::genesis::Params;
 use anji_contracts::types::{OpId, Role, ScopedId};
@@ -261,6 +261,13 @@ pub fn participant(it: &Participant) -> v1::Participant {
         valid_until_ms: key.valid_until_ms,
         revoked_at_ms: key.revoked_at_ms.unwrap_or(0),
     };
+    let encryption = |key: &EncryptionKey| v1::EncryptionKey {
+        suite: match key.suite {
+            SealSuite::X25519 => 1,
+            SealSuite::Sm2 => 2,
+        },
+        public_key: key.public_key.clone(),
+    };
     v1::Participant {
         id: it.id.0,
         role: role(it.role).into(),
@@ -269,6 +276,7 @@ pub fn participant(it: &Participant) -> v1::Participant {
         active: it.active,
         licence_expires_at_ms: it.licence.expires_at_ms,
         keys: it.keys.iter().map(key).collect(),
+        encryption: it.encryption.as_ref().map(encryption),
     }
 }
 

@@ -63,7 +63,7 @@ EntityKey = enum({
 })
 Participant = CStruct(
     "id" / U32, "role" / U8, "name" / String, "legal_name" / String, "active" / Bool, "licence" / Licence, "keys" / Vec(Key),
-    "encryption_key" / Hash,
+    "encryption" / Option(CStruct("suite" / U8, "public_key" / Bytes)),
 )
 Payment = CStruct(
     "id" / ScopedId, "status" / U8, "mandate" / ScopedId, "issuer" / U32, "amount" / U64, "currency" / U16, "scene" / U8,

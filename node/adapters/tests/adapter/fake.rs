@@ -2,7 +2,7 @@
 //! Behind it a tiny ledger that does what the real one promises: the first answer to an id is the answer for ever.
 
 use anji_contracts::codec;
-use anji_contracts::entity::EntityKey;
+use anji_contracts::entity::{EntityKey, Suite};
 use anji_contracts::entry::OpResult;
 use anji_contracts::ops::{Op, OpBody};
 use anji_contracts::types::{ChainId, Hash32, OpId, ParticipantId, PaymentId, ScopedId};
@@ -118,13 +118,8 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) async fn start(public_key: [u8; 32]) -> Self {
-        let ledger = Ledger {
-            role: v1::Role::Acquirer,
-            public_key: public_key.to_vec(),
-            chain: CHAIN.to_vec(),
-            ..Ledger::default()
-        };
+    pub(crate) async fn start(public_key: Vec<u8>) -> Self {
+        let ledger = Ledger { role: v1::Role::Acquirer, public_key, chain: CHAIN.to_vec(), ..Ledger::default() };
         Self::serve(Arc::new(Mutex::new(ledger))).await
     }
 
@@ -202,7 +197,7 @@ impl WalletService for Fake {
         if poisoned {
             return Err(reject_status(Reject::FieldTooLong));
         }
-        let checked = batch.clone().verify(&self.ledger().public_key).map_err(reject_status)?;
+        let checked = batch.clone().verify(Suite::Ed25519, &self.ledger().public_key).map_err(reject_status)?;
         match trouble {
             None => self.execute(&checked.ops),
             Some(Trouble::Lost) => {}

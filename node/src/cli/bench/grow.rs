@@ -155,7 +155,7 @@ impl Chain {
             let file = entry.path().join("keys/consensus.key");
             if file.exists() {
                 let key = PrivateKey::read(&file, Purpose::Consensus)?;
-                keys.push((Address::of(&key.public()), key));
+                keys.push((Address::of(key.ed25519().verifying_key().as_bytes()), key));
             }
         }
         let validators = genesis.validators.iter().map(|it| Validator {

@@ -4,7 +4,7 @@ use anji_adapters::callers::{CallerSpec, CallersFile, new_token};
 use anji_adapters::config::{
     AdapterConfig, AdapterGrpcConfig, DEFAULT_LOG_FILTER, LogConfig, LogFormat, MetricsConfig, NodeAddress,
 };
-use anji_adapters::keys::{PrivateKey, Purpose};
+use anji_adapters::keys::{KeySuite, PrivateKey, Purpose};
 use anji_adapters::settings::{Settings, commented};
 use anji_consensus::Identity;
 use anji_contracts::Genesis;
@@ -41,8 +41,8 @@ fn make_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("{}: cannot make the folder", dir.display()))
 }
 
-/// Makes a node's private keys and `public.toml`.
-pub(crate) fn make_keys(node: &NodeSpec, dir: &Path) -> Result<PublicKeys> {
+/// Makes a node's private keys and `public.toml`; the participant's own keys are of `suite`.
+pub(crate) fn make_keys(node: &NodeSpec, suite: KeySuite, dir: &Path) -> Result<PublicKeys> {
     let keys = dir.join("keys");
     ensure!(
         !keys.exists(),
@@ -51,7 +51,10 @@ pub(crate) fn make_keys(node: &NodeSpec, dir: &Path) -> Result<PublicKeys> {
     );
     make_dir(&keys)?;
     let make = |purpose: Purpose| -> Result<String> {
-        let key = PrivateKey::generate(purpose)?;
+        let key = match purpose {
+            Purpose::Signing | Purpose::Encryption => PrivateKey::generate_of(purpose, suite)?,
+            Purpose::Consensus | Purpose::Network | Purpose::Witness => PrivateKey::generate(purpose)?,
+        };
         key.write_new(&keys.join(format!("{}.key", purpose.name())))?;
         Ok(hex::encode(key.public()))
     };

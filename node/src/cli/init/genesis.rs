@@ -1,10 +1,11 @@
 //! From the network file and everybody's public keys to the genesis document, and its readable dump.
 
+use anji_adapters::keys::KeySuite;
 use anji_adapters::settings;
 use anji_adapters::settings::{FieldError, SettingsError};
 use anji_contracts::Genesis;
 use anji_contracts::batch::FORMAT;
-use anji_contracts::entity::{Key, Licence, Participant, Suite};
+use anji_contracts::entity::{EncryptionKey, Key, Licence, Participant};
 use anji_contracts::genesis::{GenesisPosition, GenesisValidator, Params};
 use anji_contracts::types::{Amount, Currency, KeyId};
 use serde_json::{Value, json};
@@ -23,9 +24,9 @@ settings! {
         network: String,
         /// Verifies the node's votes (Ed25519); left out for an observer.
         consensus: Option<String> = None,
-        /// Verifies the participant's batches (Ed25519); left out where there is no adapter.
+        /// Verifies the participant's batches (Ed25519, or 33 bytes of SM2); left out where there is no adapter.
         signing: Option<String> = None,
-        /// Seals envelopes to the participant (X25519).
+        /// Seals envelopes to the participant (X25519, or 33 bytes of SM2).
         encryption: String,
     } }
 }
@@ -36,19 +37,26 @@ pub(crate) type Publics = BTreeMap<String, PublicKeys>;
 /// Reads and checks one `public.toml`.
 pub(crate) fn read_public(file: &Path) -> Result<PublicKeys, SettingsError> {
     let keys: PublicKeys = settings::read(file)?;
+    let own = |key: &String| parse_key(key, KeySuite::Ed25519).or_else(|| parse_key(key, KeySuite::Sm2)).is_some();
+    let other = |key: &String| parse_hex32(key).is_some();
     let fields = [
-        ("network", Some(&keys.network)),
-        ("consensus", keys.consensus.as_ref()),
-        ("signing", keys.signing.as_ref()),
-        ("encryption", Some(&keys.encryption)),
+        ("network", Some(&keys.network), other(&keys.network), "not 64 hex digits"),
+        ("consensus", keys.consensus.as_ref(), keys.consensus.as_ref().is_none_or(other), "not 64 hex digits"),
+        ("signing", keys.signing.as_ref(), keys.signing.as_ref().is_none_or(own), "neither 64 nor 66 hex digits"),
+        ("encryption", Some(&keys.encryption), own(&keys.encryption), "neither 64 nor 66 hex digits"),
     ];
-    for (field, value) in fields {
-        if let Some(value) = value.filter(|it| parse_hex32(it).is_none()) {
+    for (field, value, good, problem) in fields {
+        if let Some(value) = value.filter(|_| !good) {
             let way_out = "ask the operator for the file that `anji init keys` wrote";
-            return Err(FieldError::new(field, value, "not 64 hex digits", way_out).in_file(file));
+            return Err(FieldError::new(field, value, problem, way_out).in_file(file));
         }
     }
     Ok(keys)
+}
+
+/// The bytes of a participant's own key of this suite, by their number; whether they are a point the ledger's rules judge.
+fn parse_key(text: &str, suite: KeySuite) -> Option<Vec<u8>> {
+    hex::decode(text).ok().filter(|bytes| bytes.len() == suite.signing().public_key_bytes())
 }
 
 /// The genesis document. The same arguments give the same bytes everywhere.
@@ -74,12 +82,22 @@ pub(crate) fn build(
         };
         let id = network.participant_id(&spec.name).ok_or_else(|| missing("name"))?;
         let holder = network.key_holder(&spec.name).map(|node| of_node(publics, node)).transpose()?;
-        let signing = holder.and_then(|keys| keys.signing.as_deref()).and_then(parse_hex32);
-        let encryption_key = holder.and_then(|keys| parse_hex32(&keys.encryption)).unwrap_or_default();
+        let suite = spec.suite().ok_or_else(|| missing("suite"))?;
+        let own = |purpose: &str, text: &str| {
+            parse_key(text, suite).ok_or_else(|| {
+                let field = format!("participants[{}].suite", spec.name);
+                let problem = format!("the {purpose} key of its public.toml is of another suite");
+                let way_out = "make the keys with `anji init keys` and this network file";
+                FieldError::new(field, suite.name(), problem, way_out)
+            })
+        };
+        let signing = holder.and_then(|keys| keys.signing.as_deref()).map(|it| own("signing", it)).transpose()?;
+        let encryption = holder.map(|keys| own("encryption", &keys.encryption)).transpose()?;
+        let encryption = encryption.map(|public_key| EncryptionKey { suite: suite.sealing(), public_key });
         let keys = signing.map(|public_key| Key {
             key_id: KeyId(1),
-            suite: Suite::Ed25519,
-            public_key: public_key.to_vec(),
+            suite: suite.signing(),
+            public_key,
             valid_from_ms: 0,
             valid_until_ms: u64::MAX,
             revoked_at_ms: None,
@@ -96,7 +114,7 @@ pub(crate) fn build(
                 expires_at_ms: spec.licence_ends_ms().ok_or_else(|| missing("licence_ends"))?,
             },
             keys: keys.into_iter().collect(),
-            encryption_key,
+            encryption,
         });
         if spec.cap > 0 || spec.liquidity > 0 {
             positions.push(GenesisPosition {
@@ -178,7 +196,10 @@ pub(crate) fn readable(genesis: &Genesis) -> Value {
                     "suite": format!("{:?}", key.suite),
                     "public_key": hex::encode(&key.public_key),
                 })).collect::<Vec<_>>(),
-                "encryption_key": hex::encode(it.encryption_key),
+                "encryption": it.encryption.as_ref().map(|key| json!({
+                    "suite": format!("{:?}", key.suite),
+                    "public_key": hex::encode(&key.public_key),
+                })),
             })
         })
         .collect();

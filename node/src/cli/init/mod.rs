@@ -116,7 +116,7 @@ pub(crate) fn run(args: InitArgs) -> Result<()> {
                 bail!("`--node {node}`: the network file has no such node");
             };
             let dir = out.join(&node);
-            folder::make_keys(spec, &dir)?;
+            folder::make_keys(spec, network.suite(spec), &dir)?;
             println!(
                 "keys made in {}; send {} to the other operators",
                 dir.join("keys").display(),
@@ -171,7 +171,8 @@ fn init_all(file: &Path, out: &Path, port_offset: u16) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot make the folder", out.display()))?;
     let mut publics = Publics::new();
     for node in &network.nodes {
-        publics.insert(node.name.clone(), folder::make_keys(node, &out.join(&node.name))?);
+        let keys = folder::make_keys(node, network.suite(node), &out.join(&node.name))?;
+        publics.insert(node.name.clone(), keys);
     }
     let genesis = found(&network, &publics)?;
     let mut witnesses = Vec::new();

@@ -1,6 +1,7 @@
 //! The network file: what the founders of a network agree on before there is a genesis. Who takes part, the numbers of the rules,
 //! fees, caps, and where the nodes are. It holds no key.
 
+use anji_adapters::keys::KeySuite;
 use anji_adapters::settings;
 use anji_adapters::settings::{FieldError, SettingsError};
 use anji_contracts::entity::{Bearer, FeeSchedule, ScheduleLeg};
@@ -68,6 +69,8 @@ settings! {
         legal_name: String,
         /// `acquirer`, `issuer`, `service_provider`, `clearing`, `regulator` or `fee_payee`.
         role: String,
+        /// Suite of its own keys: `ed25519` (with X25519 for envelopes), or `sm2` for both. Votes are always Ed25519.
+        suite: String = String::from("ed25519"),
         /// Number of its licence.
         licence_number: String = String::new(),
         /// Scenes the licence covers: `online`, `merchant_presented`, `payer_presented`, `in_app`, `social_transfer`.
@@ -202,6 +205,12 @@ impl NetworkFile {
         self.nodes.iter().find(|it| it.name == name)
     }
 
+    /// The suite of the own keys of a node's participant.
+    pub(crate) fn suite(&self, node: &NodeSpec) -> KeySuite {
+        let spec = self.participants.iter().find(|it| it.name == node.participant);
+        spec.and_then(ParticipantSpec::suite).unwrap_or_default()
+    }
+
     /// The node whose operator holds the participant's own keys: the one with the adapter, else its first node.
     pub(crate) fn key_holder(&self, participant: &str) -> Option<&NodeSpec> {
         let mut own = self.nodes.iter().filter(|it| it.participant == participant);
@@ -210,6 +219,11 @@ impl NetworkFile {
 }
 
 impl ParticipantSpec {
+    /// The suite of its own keys.
+    pub(crate) fn suite(&self) -> Option<KeySuite> {
+        KeySuite::of_name(&self.suite)
+    }
+
     /// Its role.
     pub(crate) fn role(&self) -> Option<Role> {
         Some(match self.role.as_str() {
@@ -314,6 +328,9 @@ fn check(network: &NetworkFile) -> Result<(), FieldError> {
         if participant.role().is_none() {
             let way_out = "use acquirer, issuer, service_provider, clearing, regulator or fee_payee";
             return Err(FieldError::new(field("role"), &participant.role, "no such role", way_out));
+        }
+        if participant.suite().is_none() {
+            return Err(FieldError::new(field("suite"), &participant.suite, "no such suite", "use ed25519 or sm2"));
         }
         if participant.scenes().is_none() {
             let way_out = "use online, merchant_presented, payer_presented, in_app, social_transfer";

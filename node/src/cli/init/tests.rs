@@ -1,7 +1,9 @@
 //! What `anji init` writes, and what it refuses.
 
 use super::*;
-use anji_adapters::keys::{PrivateKey, Purpose};
+use anji_adapters::keys::{KeySuite, PrivateKey, Purpose};
+use anji_contracts::entity::{SealSuite, Suite};
+use anji_contracts::types::Role;
 use std::os::unix::fs::PermissionsExt;
 
 fn four() -> PathBuf {
@@ -60,7 +62,7 @@ fn a_network_is_made_in_one_step_and_never_overwritten() {
     let config = crate::config::load(&out.join("issuer/config.toml")).expect("reads back");
     assert_eq!(config.peers.len(), 4);
     let key = PrivateKey::read(&config.keys.consensus.expect("validator"), Purpose::Consensus).expect("key");
-    assert!(genesis.validators.iter().any(|it| it.public_key == key.public()));
+    assert!(genesis.validators.iter().any(|it| it.public_key.as_slice() == key.public()));
     let observer = crate::config::load(&out.join("regulator/config.toml")).expect("reads back");
     assert!(observer.keys.consensus.is_none() && !out.join("regulator/adapter.toml").exists());
 
@@ -89,8 +91,13 @@ fn operators_on_their_own_machines_reach_the_same_chain() {
     let network = network_file::load(&four(), 0).expect("good");
     for node in &network.nodes {
         let home = dir.path().join(&node.name);
-        folder::make_keys(node, &home).expect("keys");
-        assert!(folder::make_keys(node, &home).expect_err("kept").to_string().contains("never overwritten"));
+        folder::make_keys(node, KeySuite::Ed25519, &home).expect("keys");
+        assert!(
+            folder::make_keys(node, KeySuite::Ed25519, &home)
+                .expect_err("kept")
+                .to_string()
+                .contains("never overwritten")
+        );
         std::fs::copy(home.join("public.toml"), public.join(format!("{}.toml", node.name))).expect("sent");
     }
     let step = |step: Step| run(InitArgs { step: Some(step), network: None, out: None, port_offset: 0 });
@@ -159,12 +166,43 @@ fn the_same_keys_salt_and_time_give_the_same_genesis() {
 }
 
 #[test]
+fn a_participant_of_the_suite_sm2_gets_sm2_keys_in_its_files_and_in_genesis() {
+    let dir = tempfile::tempdir().expect("temp");
+    let file = dir.path().join("n.toml");
+    let good = std::fs::read_to_string(four()).expect("readable");
+    std::fs::write(&file, good.replace("role = \"issuer\"", "role = \"issuer\"\nsuite = \"sm2\"")).expect("written");
+    let out = dir.path().join("net");
+    init_all(&file, &out, 0).expect("made");
+    let genesis = crate::genesis::read(&out.join("issuer/genesis.bin")).expect("valid");
+    let read = |name: &str, purpose| PrivateKey::read(&out.join("issuer/keys").join(name), purpose).expect("a key");
+    let (signing, encryption) = (read("signing.key", Purpose::Signing), read("encryption.key", Purpose::Encryption));
+    let issuer = &genesis.participants[1];
+    assert_eq!((issuer.keys[0].suite, &issuer.keys[0].public_key), (Suite::Sm2Sm3, &signing.public()));
+    let sealed = issuer.encryption.as_ref().expect("a node of its own");
+    assert_eq!((sealed.suite, &sealed.public_key), (SealSuite::Sm2, &encryption.public()));
+    assert_eq!(genesis.participants[0].keys[0].suite, Suite::Ed25519);
+    // A payee of fees has no node, so no envelope is sealed to it.
+    assert!(genesis.participants.iter().any(|it| it.encryption.is_none() && it.role == Role::FeePayee));
+
+    // The keys were made by another network file.
+    let network = network_file::load(&four(), 0).expect("good");
+    let publics = read_publics(&out).expect("read");
+    let shown = genesis::build(&network, &publics, [7; 32], 1).expect_err("refused").in_file(&four()).to_string();
+    assert!(shown.contains("participants[issuer].suite = ed25519") && shown.contains("another suite"), "{shown}");
+}
+
+#[test]
 fn a_wrong_network_file_is_refused_by_file_field_and_value() {
     let dir = tempfile::tempdir().expect("temp");
     let good = std::fs::read_to_string(four()).expect("readable");
     let file = dir.path().join("n.toml");
     let rows = [
         ("currency = 156", "curency = 156", "unknown field `curency`"),
+        (
+            "role = \"issuer\"",
+            "role = \"issuer\"\nsuite = \"rsa\"",
+            "`participants[issuer].suite = rsa`: no such suite",
+        ),
         ("role = \"issuer\"", "role = \"bank\"", "`participants[issuer].role = bank`: no such role"),
         ("name = \"provider\"\nlegal", "name = \"issuer\"\nlegal", "used twice"),
         ("name = \"provider\"\nlegal", "name = \"Pro vider\"\nlegal", "not a name"),

@@ -11,8 +11,9 @@ use crate::window_proof::check_absent;
 use anji_contracts::Reject;
 use anji_contracts::batch::{BatchHeader, FORMAT, find_key};
 use anji_contracts::codec::{self, Domain, merkle_leaf};
-use anji_contracts::entity::{Entity, Participant, Suite, Window, WindowStatus};
+use anji_contracts::entity::{Entity, Participant, Window, WindowStatus};
 use anji_contracts::entry::{BatchEntry, BlockEntry, Cause, EntityEntry, Entry, OpResult, Receipt};
+use anji_contracts::keys;
 use anji_contracts::ops::Op;
 use anji_contracts::types::{ChainId, Hash32, ScopedId};
 
@@ -205,9 +206,8 @@ fn signature(
     if receipt.result != OpResult::Refused(Reject::KeyNotValid) {
         find_key(signer, header.key_id, receipt.time_ms).map_err(|_| Fault::KeyNotValid(header.key_id))?;
     }
-    ensure(key.suite == Suite::Ed25519, Fault::KeyNotValid(header.key_id))?;
     let digest = codec::hash(Domain::BatchHeader, &claim.batch_header);
-    codec::verify_ed25519(&key.public_key, &digest.0, &claim.signature).map_err(|_| Fault::BadSignature)
+    keys::verify(key.suite, &key.public_key, &digest.0, &claim.signature).map_err(|_| Fault::BadSignature)
 }
 
 /// The nets of a closed window add up to zero.
