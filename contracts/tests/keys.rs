@@ -1,5 +1,7 @@
 //! Keys and signatures of every suite: the standard's own sample, what is refused, and a batch signed with SM2.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests fail loudly")]
+
 mod common;
 
 use anji_contracts::entity::{EncryptionKey, Key, SealSuite, Suite};
@@ -71,7 +73,7 @@ fn every_flipped_bit_of_an_sm2_signature_or_key_is_refused() {
 fn minus(a: &str, b: &str) -> String {
     let (a, b) = (unhex(a), unhex(b));
     let mut borrow = 0;
-    let mut out = vec![0; 32];
+    let mut out = [0; 32];
     for at in (0..32).rev() {
         let digit = i32::from(a[at]) - i32::from(b[at]) - borrow;
         borrow = i32::from(digit < 0);
