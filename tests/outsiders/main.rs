@@ -1,6 +1,9 @@
 //! Strangers to this code: a client and a verifier in Python written from `proto/FORMAT.md` alone, and two tlog libraries, one in Python
-//! and one in Go, that know nothing of this project. They meet a running network. `tests/run` installs what they need.
+//! and one in Go, that know nothing of this project. They meet a running network; `envelopes` compares bytes without one. `tests/run` installs what
+//! they need.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
+
+mod envelopes;
 
 use anji_tests::{Net, VALIDATORS, anji, repository};
 use serde_json::{Value, json};
