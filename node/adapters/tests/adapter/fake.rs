@@ -148,6 +148,11 @@ impl Fake {
         self.ledger.lock().expect("not poisoned")
     }
 
+    /// The suite of the participant's key, as its length tells.
+    fn suite(&self) -> Suite {
+        if self.ledger().public_key.len() == 33 { Suite::Sm2Sm3 } else { Suite::Ed25519 }
+    }
+
     pub(crate) fn crash(&self) {
         self.stop.cancel();
     }
@@ -197,7 +202,8 @@ impl WalletService for Fake {
         if poisoned {
             return Err(reject_status(Reject::FieldTooLong));
         }
-        let checked = batch.clone().verify(Suite::Ed25519, &self.ledger().public_key).map_err(reject_status)?;
+        let suite = self.suite();
+        let checked = batch.clone().verify(suite, &self.ledger().public_key).map_err(reject_status)?;
         match trouble {
             None => self.execute(&checked.ops),
             Some(Trouble::Lost) => {}

@@ -6,7 +6,7 @@ mod fake;
 use anji_adapters::Adapter;
 use anji_adapters::callers::token_hash;
 use anji_adapters::config::AdapterConfig;
-use anji_adapters::keys::{PrivateKey, Purpose};
+use anji_adapters::keys::{KeySuite, PrivateKey, Purpose};
 use anji_contracts::Reject;
 use anji_contracts::ops::OpBody;
 use anji_proto::v1;
@@ -49,15 +49,19 @@ impl Running {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with_key(&KEY).await
+    }
+
+    async fn with_key(key: &PrivateKey) -> Self {
         let dir = tempfile::tempdir().expect("temp");
-        KEY.write_new(&dir.path().join("signing.key")).expect("written");
+        key.write_new(&dir.path().join("signing.key")).expect("written");
         std::fs::write(dir.path().join("node.token"), "node-token\n").expect("written");
         let caller = |name: &str, read_only: bool| {
             format!("[[callers]]\nname = '{name}'\ntoken_blake3 = '{}'\nread_only = {read_only}\n", token_hash(name))
         };
         let callers = caller("wallet", false) + &caller("looker", true);
         std::fs::write(dir.path().join("callers.toml"), callers).expect("written");
-        Self { dir, node: Fake::start(KEY.public()).await }
+        Self { dir, node: Fake::start(key.public()).await }
     }
 
     async fn adapter(&self) -> Running {
@@ -160,6 +164,15 @@ async fn many_requests_share_batches_and_each_acts_once() {
     pay_many(&bench, &running, "a", 500).await;
     let submitted = bench.node.ledger().submitted;
     assert!(submitted < 250, "{submitted} batches for 500 requests");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_whose_key_file_says_sm2_signs_its_batches_with_sm2() {
+    let key = PrivateKey::generate_of(Purpose::Signing, KeySuite::Sm2).expect("randomness");
+    let bench = Bench::with_key(&key).await;
+    let running = bench.adapter().await;
+    pay_many(&bench, &running, "a", 50).await;
     running.stop().await;
 }
 
