@@ -33,7 +33,7 @@ impl SealSuite {
 /// Whether these bytes are a public key that may sign: Ed25519 as a point that is not of small order, SM2 as a compressed point of
 /// the curve (tag 2 or 3, x below the field's prime) that is not −G, whose private key n − 1 the standard rules out.
 ///
-/// Costs up to 50 µs: bytes from the network are judged by their length first.
+/// A curve operation: bytes from the network are judged by their length first, and by this once the signature over them is verified.
 ///
 /// # Errors
 /// [`Reject::Malformed`].
